@@ -1,0 +1,127 @@
+"""NumPy or CuPy, decided by the array in hand.
+
+There is no global switch: code that makes a new array asks ``get_array_module``
+which library the arrays it already holds belong to. CuPy is imported only when
+somebody asks for the GPU.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+
+Array = np.ndarray  # in type hints: a NumPy array, or a CuPy array with the same methods
+
+_BLOCK = 64  # rows that Groups.sum adds up in one matrix product
+
+
+class GpuUnavailable(RuntimeError):
+    """CuPy is not installed, or it finds no CUDA device."""
+
+
+def get_array_module(x: Array) -> ModuleType:
+    """Return ``cupy`` for a CuPy array and ``numpy`` for everything else."""
+    cupy = sys.modules.get("cupy")  # while it is not imported, no CuPy array can exist
+    if cupy is not None and isinstance(x, cupy.ndarray):
+        return cupy
+    return np
+
+
+def require_gpu() -> ModuleType:
+    """Import CuPy, make sure that it sees a device, and return it.
+
+    Raises
+    ------
+    GpuUnavailable
+        With a sentence that says what to install.
+    """
+    install = 'pip install -e ".[cuda12]" (or ".[cuda13]", as your driver supports)'
+    try:
+        import cupy
+    except ImportError:
+        raise GpuUnavailable(f"the GPU needs CuPy, which is not installed: {install}") from None
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise GpuUnavailable(f"CuPy cannot use a CUDA device ({error}): {install}") from None
+    if devices == 0:
+        raise GpuUnavailable(f"CuPy finds no CUDA device; the installed extra must match it: {install}")
+    return cupy
+
+
+def to_gpu(x: Array) -> Array:
+    """Copy a NumPy array to the GPU; a CuPy array is returned as it is."""
+    return require_gpu().asarray(x)
+
+
+def to_cpu(x: Array) -> np.ndarray:
+    """Copy a CuPy array to a NumPy array; a NumPy array is returned as it is."""
+    return x if get_array_module(x) is np else x.get()
+
+
+class Groups:
+    """Equal numbers of an array brought together, so that rows which belong to them can be summed. NumPy only.
+
+    Parameters
+    ----------
+    ids : (n,) array of integers
+
+    Attributes
+    ----------
+    distinct : (U,) array
+        The numbers that occur, sorted.
+    index : (n,) array
+        Where each id is in ``distinct``: ``distinct[index]`` equals ``ids``.
+    """
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self._order = np.argsort(ids, kind="stable")
+        in_order = ids[self._order]
+        first = np.ones(len(ids), dtype=bool)
+        np.not_equal(in_order[1:], in_order[:-1], out=first[1:])
+        self.distinct = in_order[first]
+        self._group = np.cumsum(first) - 1  # 0 0 0 1 2 2 ...: the group of each id, in order
+        self.index = np.empty_like(self._group)
+        self.index[self._order] = self._group
+
+    def sum(self, rows: np.ndarray) -> np.ndarray:
+        """Sum the rows, (n, D), of each group: (U, D).
+
+        ``np.add.at`` would do, in five times the time. Rows that are summed are neighbours in order,
+        so a block of them is summed by one product with a small matrix of zeros and ones:
+
+            group 0 0 1          1 1 0   row 0     row 0 + row 1 -> sums[0]
+                                 0 0 1 @ row 1  =  row 2         -> sums[1]
+                                         row 2
+        """
+        sums = np.zeros((len(self.distinct), rows.shape[1]), dtype=rows.dtype)
+        for start in range(0, len(rows), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            group = self._group[block]
+            low, high = group[0], group[-1] + 1
+            member = (np.arange(low, high)[:, None] == group).astype(rows.dtype)
+            part = sums[low:high]
+            part += member @ rows[self._order[block]]
+        return sums
+
+
+def scatter_add(target: Array, index: Array, rows: Array) -> None:
+    """Add ``rows[i]`` to ``target[index[i]]``, for every i, in place.
+
+    ``target[index] += rows`` would add only one of the rows that share an index.
+
+    Parameters
+    ----------
+    target : (V, D) array, changed in place
+    index : (n,) array of integers in [0, V)
+    rows : (n, D) array
+    """
+    if get_array_module(target) is np:
+        groups = Groups(index)
+        target[groups.distinct] += groups.sum(rows)
+    else:
+        import cupyx
+
+        cupyx.scatter_add(target, index, rows)

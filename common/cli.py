@@ -1,0 +1,62 @@
+"""What the command lines of all scripts share: checked numbers, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from common.backend import GpuUnavailable
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser that shows defaults in its help and errors in one line, with exit code 2."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+    @contextmanager
+    def reporting_errors(self) -> Iterator[None]:
+        """Turn what a user can mend, a bad file or value or a missing GPU, into one line and exit code 2."""
+        try:
+            yield
+        except (OSError, ValueError, GpuUnavailable) as error:
+            self.error(" ".join(str(error).split()))
+
+
+def number(kind: type, low: float, high: float = float("inf"), low_included: bool = False) -> Callable[[str], float]:
+    """Return a converter for ``add_argument(type=...)`` that takes numbers between ``low`` and ``high``.
+
+    ``high`` is never included; ``low`` is if ``low_included``.
+    """
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {'a whole' if kind is int else 'a'} number") from None
+        if not (low < value < high or (low_included and value == low)):
+            bounds = f"{'at least' if low_included else 'more than'} {low:g}"
+            if high < float("inf"):
+                bounds += f" and less than {high:g}"
+            raise argparse.ArgumentTypeError(f"must be {bounds}, got {text}")
+        return value
+
+    return convert
+
+
+positive_int = number(int, 0)
+non_negative_int = number(int, 0, low_included=True)
+positive_float = number(float, 0)
+fraction = number(float, 0, 1, low_included=True)
+
+
+def use_utf8() -> None:
+    """Print any language in any locale; what a terminal cannot show becomes an escape, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")

