@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,8 +157,12 @@ class LanguageModel:
 
 
 def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    problem = ValueError(f"{path} is not a weight file, or is damaged")
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise problem
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, AttributeError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
-        raise ValueError(f"{path} is not a weight file, or is damaged") from error
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise problem from error

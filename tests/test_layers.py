@@ -1,0 +1,123 @@
+"""One-step layers: the equations by hand, and every gradient against central differences."""
+
+import numpy as np
+import pytest
+from helpers import assert_layer_gradients, normal
+
+from common.layers import RNN, Affine, Dropout, Embedding, SoftmaxWithLoss
+
+
+def test_affine_by_hand():
+    layer = Affine(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([10.0, 20.0]))
+    assert np.array_equal(layer.forward(np.array([[1.0, 1.0]])), [[14, 26]])
+
+
+def test_affine_gradients():
+    x = normal(4, 3)
+    layer = Affine(normal(3, 5), normal(5))
+    assert_layer_gradients(layer, lambda: layer.forward(x), {"x": x})
+
+
+def test_embedding_gradients_with_repeated_words():
+    words = np.array([2, 0, 2, 2, 4])
+    layer = Embedding(normal(5, 3))
+    assert_layer_gradients(layer, lambda: layer.forward(words), {})
+    assert np.array_equal(layer.W.grad[[1, 3]], np.zeros((2, 3)))
+
+
+def test_rnn_by_hand():
+    layer = RNN(np.array([[2.0]]), np.array([[3.0]]), np.array([0.5]))
+    h = layer.forward(np.array([[0.1]]), np.array([[0.2]]))
+    assert h[0, 0] == pytest.approx(np.tanh(0.1 * 2 + 0.2 * 3 + 0.5), abs=1e-15)
+
+
+def test_rnn_gradients():
+    x, h_prev = normal(4, 3), normal(4, 5)
+    layer = RNN(normal(3, 5), normal(5, 5), normal(5))
+    assert_layer_gradients(layer, lambda: layer.forward(x, h_prev), {"x": x, "h_prev": h_prev})
+
+
+@pytest.mark.parametrize("labels", [[0, 3, 1], [-1, 3, 1], [2, 2, -1]])
+def test_softmax_with_loss_gradients(labels):
+    x, t = normal(3, 4), np.array(labels)
+    layer = SoftmaxWithLoss()
+    assert_layer_gradients(layer, lambda: layer.forward(x, t), {"x": x})
+
+
+def test_loss_of_equal_logits_is_log_of_their_number():
+    assert SoftmaxWithLoss().forward(np.zeros((2, 8)), np.array([0, 5])) == pytest.approx(np.log(8))
+
+
+def test_ignored_rows_change_nothing():
+    x, t = normal(5, 4), np.array([1, 9, 0, 9, 3])
+    loss = SoftmaxWithLoss(ignore_label=9)
+    kept = SoftmaxWithLoss()
+    assert loss.forward(x, t) == pytest.approx(kept.forward(x[[0, 2, 4]], t[[0, 2, 4]]), rel=1e-14)
+    dx = loss.backward()
+    assert np.allclose(dx[[0, 2, 4]], kept.backward(), rtol=1e-14)
+    assert np.array_equal(dx[[1, 3]], np.zeros((2, 4)))
+
+
+def test_loss_of_nothing_is_zero_with_zero_gradient():
+    layer = SoftmaxWithLoss()
+    assert layer.forward(normal(3, 4), np.full(3, -1)) == 0
+    assert np.array_equal(layer.backward(), np.zeros((3, 4)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_loss_of_huge_logits_is_finite():
+    layer = SoftmaxWithLoss()
+    assert layer.forward(np.array([[1e4, -1e4], [1e4, -1e4]], np.float32), np.array([0, 1])) == 1e4
+    assert np.array_equal(layer.backward(), [[0, 0], [0.5, -0.5]])
+
+
+def test_dropout_gradients():
+    x = normal(4, 3)
+    layer = Dropout(0.5, np.random.default_rng())
+
+    def forward():
+        layer.rng = np.random.default_rng(5)  # the same mask each time
+        return layer.forward(x)
+
+    assert_layer_gradients(layer, forward, {"x": x})
+
+
+def test_dropout_drops_a_share_p_and_keeps_the_mean():
+    layer = Dropout(0.3, np.random.default_rng(0))
+    y = layer.forward(np.ones((300, 300)))
+    assert (y == 0).mean() == pytest.approx(0.3, abs=0.01)
+    assert y.mean() == pytest.approx(1, abs=0.01)
+
+
+def test_dropout_does_nothing_in_evaluation_and_its_backward_works_there():
+    layer = Dropout(0.5, np.random.default_rng(0))
+    x = normal(4, 3)
+    layer.forward(x)  # leaves a mask, which must not be used below
+    layer.training = False
+    assert layer.forward(x) is x
+    assert layer.backward(x) is x
+
+
+@pytest.mark.parametrize("p", [-0.1, 1, 1.5, float("nan")])
+def test_dropout_refuses_what_is_not_a_probability_below_one(p):
+    with pytest.raises(ValueError, match=r"\[0, 1\)"):
+        Dropout(p, np.random.default_rng(0))
+
+
+def test_gradients_add_up_until_they_are_zeroed():
+    layer = Affine(normal(3, 5), normal(5))
+    x, dy = normal(4, 3), normal(4, 5)
+    for _ in range(2):
+        layer.forward(x)
+        layer.backward(dy)
+    assert np.allclose(layer.grads[0], 2 * x.T @ dy)
+    layer.W.zero_grad()
+    assert np.array_equal(layer.grads[0], np.zeros((3, 5)))
+
+
+def test_params_and_grads_are_the_arrays_themselves():
+    W, b = normal(3, 5), normal(5)
+    layer = Affine(W, b)
+    assert layer.params[0] is W
+    assert layer.params[1] is b
+    assert layer.grads[0] is layer.W.grad

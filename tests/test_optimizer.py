@@ -1,0 +1,109 @@
+"""Optimizers against the formulas of the papers, written out for whole arrays."""
+
+import numpy as np
+import pytest
+from helpers import normal
+
+import common.optimizer as optimizer
+from common.optimizer import SGD, Adam, AdamW, Momentum, clip_grads
+
+SHAPES = [(7, 3), (5,), (1, 1)]
+
+
+def run(rule, steps=5, dtype=np.float64):
+    """Make steps with gradients that differ; return the parameters."""
+    params = [normal(*shape, dtype=dtype) for shape in SHAPES]
+    for step in range(steps):
+        rule.update(params, [normal(*shape, seed=step + 1, dtype=dtype) for shape in SHAPES])
+    return params
+
+
+def expected(formula, steps=5):
+    """The same with ``formula(w, g, memory, t) -> w``, where memory is a dict that lives as long as w."""
+    params = [normal(*shape) for shape in SHAPES]
+    memories = [{} for _ in params]
+    for step in range(steps):
+        grads = [normal(*shape, seed=step + 1) for shape in SHAPES]
+        params = [formula(w, g, memory, step + 1) for w, g, memory in zip(params, grads, memories)]
+    return params
+
+
+def adam_formula(w, g, memory, t, decay=0.0):
+    w = w - 0.1 * decay * w
+    memory["m"] = 0.8 * memory.get("m", 0) + 0.2 * g
+    memory["v"] = 0.9 * memory.get("v", 0) + 0.1 * g**2
+    return w - 0.1 * (memory["m"] / (1 - 0.8**t)) / (np.sqrt(memory["v"] / (1 - 0.9**t)) + 1e-3)
+
+
+def momentum_formula(w, g, memory, t):
+    memory["v"] = 0.5 * memory.get("v", 0) - 0.1 * g
+    return w + memory["v"]
+
+
+RULES = {
+    "sgd": (lambda: SGD(0.1), lambda w, g, memory, t: w - 0.1 * g),
+    "momentum": (lambda: Momentum(0.1, 0.5), momentum_formula),
+    "adam": (lambda: Adam(0.1, 0.8, 0.9, 1e-3), adam_formula),
+    "adamw": (
+        lambda: AdamW(0.1, 0.8, 0.9, 1e-3, weight_decay=0.3),
+        lambda w, g, memory, t: adam_formula(w, g, memory, t, decay=0.3),
+    ),
+}
+
+
+@pytest.mark.parametrize("block", [2**16, 4])
+@pytest.mark.parametrize("name", RULES)
+def test_updates_follow_the_formula_whatever_the_size_of_the_blocks(monkeypatch, name, block):
+    monkeypatch.setattr(optimizer, "_BLOCK", block)
+    rule, formula = RULES[name]
+    for ours, theirs in zip(run(rule()), expected(formula)):
+        assert np.allclose(ours, theirs, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_float32_stays_float32_and_arrays_stay_the_same_objects(name):
+    params = [normal(4, 3, dtype=np.float32)]
+    array = params[0]
+    RULES[name][0]().update(params, [normal(4, 3, seed=1, dtype=np.float32)])
+    assert params[0] is array
+    assert array.dtype == np.float32
+    assert not np.array_equal(array, normal(4, 3, dtype=np.float32))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_transposed_parameters_are_updated_in_place(name):
+    base, plain = normal(4, 3), normal(4, 3)
+    RULES[name][0]().update([base.T], [normal(4, 3, seed=1).T])
+    RULES[name][0]().update([plain], [normal(4, 3, seed=1)])
+    assert np.allclose(base, plain, rtol=1e-14)
+
+
+@pytest.mark.parametrize("lr", [0, -1, float("nan")])
+def test_learning_rates_that_are_not_positive_are_refused(lr):
+    with pytest.raises(ValueError, match="must be positive"):
+        SGD(lr)
+
+
+def test_lists_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="zip"):
+        SGD().update([normal(2)], [])
+
+
+def test_clip_grads_scales_all_by_one_factor():
+    grads = [np.array([3.0, 0.0]), np.array([[4.0]])]
+    assert clip_grads(grads, 1.0) == pytest.approx(5)
+    assert np.allclose(grads[0], [0.6, 0], atol=1e-6)
+    assert np.allclose(grads[1], [[0.8]], atol=1e-6)
+
+
+def test_clip_grads_leaves_short_gradients_alone():
+    grads = [normal(3)]
+    kept = grads[0].copy()
+    clip_grads(grads, 100.0)
+    assert np.array_equal(grads[0], kept)
+
+
+def test_clip_grads_of_zeros():
+    grads = [np.zeros(3)]
+    assert clip_grads(grads, 1.0) == 0
+    assert not grads[0].any()

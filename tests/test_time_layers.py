@@ -1,0 +1,302 @@
+"""Layers over time: equal to T single steps, right in every gradient, and careful with the carried state."""
+
+import math
+
+import numpy as np
+import pytest
+from helpers import GRADIENT_ERROR, assert_layer_gradients, normal, zero_grads
+
+import common.time_layers as time_layers
+from common.gradient_check import check_gradients
+from common.layers import RNN
+from common.time_layers import (
+    TimeAffine,
+    TimeAffineSoftmaxWithLoss,
+    TimeDropout,
+    TimeEmbedding,
+    TimeRNN,
+    TimeSoftmaxWithLoss,
+    from_rows,
+    to_rows,
+)
+
+SHAPES = [(1, 1, 1, 1), (1, 7, 2, 3), (4, 1, 3, 2), (3, 5, 2, 4), (70, 3, 4, 5)]  # N, T, D, H
+
+
+def weights(D, H, dtype=np.float64):
+    return normal(D, H, dtype=dtype), normal(H, H, seed=1, dtype=dtype) / math.sqrt(H), normal(H, dtype=dtype)
+
+
+def words(N, T, V, seed=0):
+    return np.random.default_rng(seed).integers(0, V, (N, T))
+
+
+def in_slices(monkeypatch, rows, V):
+    """Let the output layer take ``rows`` rows at a time, and the exponential function half as many."""
+    monkeypatch.setattr(time_layers, "_LOGITS", rows * V)
+    monkeypatch.setattr(time_layers, "_CACHED", rows * V // 2)
+
+
+def test_rows_are_in_the_order_of_time_and_are_views_of_time_major_memory():
+    x = np.arange(6).reshape(3, 2).T  # (N, T) = (2, 3), time-major in memory
+    assert np.array_equal(x, [[0, 2, 4], [1, 3, 5]])
+    assert np.array_equal(to_rows(x), np.arange(6))
+    assert np.shares_memory(to_rows(x), x)
+    assert np.array_equal(from_rows(to_rows(x), 2, 3), x)
+
+
+# TimeX equals T times X
+
+
+@pytest.mark.parametrize(("N", "T", "D", "H"), SHAPES)
+@pytest.mark.parametrize("carried", [False, True])
+def test_time_rnn_equals_t_times_rnn(N, T, D, H, carried):
+    Wx, Wh, b = weights(D, H)
+    xs, dhs, h = normal(N, T, D), normal(N, T, H, seed=3), normal(N, H)
+    layer = TimeRNN(Wx, Wh, b, stateful=carried)
+    if carried:
+        layer.set_state(h)
+    else:
+        h = np.zeros((N, H))
+    hs = layer.forward(xs)
+    dxs = layer.backward(dhs)
+
+    steps = [RNN(layer.Wx.data, layer.Wh.data, layer.b.data) for _ in range(T)]
+    for t, step in enumerate(steps):
+        h = step.forward(xs[:, t], h)
+        assert np.allclose(hs[:, t], h, rtol=0, atol=1e-14)
+    dh = np.zeros((N, H))
+    for t in reversed(range(T)):
+        dx, dh = steps[t].backward(dhs[:, t] + dh)
+        assert np.allclose(dxs[:, t], dx, rtol=0, atol=1e-13)
+    assert np.allclose(layer.dh, dh, rtol=0, atol=1e-13)
+    for ours, theirs in zip(layer.grads, zip(*(step.grads for step in steps))):
+        assert np.allclose(ours, sum(theirs), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("xs_order", ["C", "F"])
+def test_the_layout_of_the_input_does_not_matter(xs_order):
+    Wx, Wh, b = weights(2, 4)
+    xs = normal(3, 5, 2)
+    expected = TimeRNN(Wx, Wh, b).forward(xs)
+    assert np.array_equal(TimeRNN(Wx, Wh, b).forward(np.asarray(xs, order=xs_order)), expected)
+
+
+# Gradients
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+def test_time_rnn_gradients(stateful):
+    xs, h0 = normal(3, 4, 2), normal(3, 5)
+    layer = TimeRNN(*weights(2, 5), stateful=stateful)
+
+    def forward():
+        layer.set_state(h0 if stateful else None)
+        return layer.forward(xs)
+
+    assert_layer_gradients(layer, forward, {"xs": xs})
+
+
+def test_gradient_of_the_initial_state():
+    xs, h0, dhs = normal(3, 4, 2), normal(3, 5), normal(3, 4, 5)
+    layer = TimeRNN(*weights(2, 5), stateful=True)
+
+    def loss():
+        layer.set_state(h0)
+        return float((layer.forward(xs) * dhs).sum())
+
+    loss()
+    layer.backward(dhs)
+    errors = check_gradients(loss, {"h0": h0}, {"h0": layer.dh})
+    assert errors["h0"] <= GRADIENT_ERROR
+
+
+def test_time_affine_gradients():
+    xs = normal(3, 4, 2)
+    layer = TimeAffine(normal(2, 5), normal(5))
+    assert_layer_gradients(layer, lambda: layer.forward(xs), {"xs": xs})
+
+
+def test_time_embedding_gradients():
+    xs = words(3, 50, 6)  # 150 words: more than one block of the sum over equal words
+    layer = TimeEmbedding(normal(6, 2))
+    assert_layer_gradients(layer, lambda: layer.forward(xs), {})
+
+
+def test_time_dropout_gradients():
+    xs = normal(3, 4, 2)
+    layer = TimeDropout(0.5, np.random.default_rng())
+
+    def forward():
+        layer.rng = np.random.default_rng(5)
+        return layer.forward(xs)
+
+    assert_layer_gradients(layer, forward, {"xs": xs})
+
+
+@pytest.mark.parametrize("ignored", [[], [(0, 0), (2, 3)]])
+def test_time_softmax_with_loss_gradients(ignored):
+    xs, ts = normal(3, 4, 5), words(3, 4, 5)
+    for place in ignored:
+        ts[place] = -1
+    layer = TimeSoftmaxWithLoss()
+    assert_layer_gradients(layer, lambda: layer.forward(xs, ts), {"xs": xs})
+
+
+@pytest.mark.parametrize("rows", [100, 4, 3])
+def test_affine_and_loss_in_one_layer_gradients(monkeypatch, rows):
+    in_slices(monkeypatch, rows, V=6)
+    hs, ts = normal(3, 4, 5), words(3, 4, 6)
+    ts[1, 2] = -1
+    layer = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
+    assert_layer_gradients(layer, lambda: layer.forward(hs, ts), {"hs": hs})
+
+
+# Distinct words
+
+
+def test_distinct_rows_give_what_all_rows_give():
+    xs, dhs = words(4, 40, 12), normal(4, 40, 5)
+    results = []
+    for distinct in (False, True):
+        embedding = TimeEmbedding(normal(12, 3), distinct=distinct)
+        rnn = TimeRNN(*weights(3, 5))
+        hs = rnn.forward(embedding.forward(xs))
+        embedding.backward(rnn.backward(dhs))
+        results.append([hs, *rnn.grads, *embedding.grads])
+    for plain, distinct in zip(*results):
+        assert np.allclose(plain, distinct, rtol=0, atol=1e-12)
+
+
+def test_distinct_rows_hold_each_word_once():
+    rows = TimeEmbedding(normal(12, 3), distinct=True).forward(np.array([[7, 2, 7], [2, 2, 9]]))
+    assert rows.shape == (2, 3, 3)
+    assert np.array_equal(rows.rows, normal(12, 3)[[2, 7, 9]])
+
+
+# The output layer and the loss
+
+
+@pytest.mark.parametrize("rows", [1000, 7, 2])
+@pytest.mark.parametrize("ignore_label", [-1, 3, 99])
+def test_affine_and_loss_in_one_layer_equal_two_layers(monkeypatch, rows, ignore_label):
+    in_slices(monkeypatch, rows, V=6)
+    hs, ts = normal(3, 10, 5), words(3, 10, 6)
+    ts[:2, 4] = ignore_label
+    one = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6), ignore_label)
+    affine, loss = TimeAffine(normal(5, 6), normal(6)), TimeSoftmaxWithLoss(ignore_label)
+    assert one.forward(hs, ts) == pytest.approx(loss.forward(affine.forward(hs), ts), rel=1e-13)
+    assert np.allclose(one.backward(0.7), affine.backward(loss.backward(0.7)), rtol=0, atol=1e-15)
+    for ours, theirs in zip(one.grads, affine.grads):
+        assert np.allclose(ours, theirs, rtol=0, atol=1e-14)
+
+
+def test_never_more_logits_than_the_limit(monkeypatch):
+    in_slices(monkeypatch, 7, V=6)
+    layer = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
+    layer.forward(normal(3, 10, 5), words(3, 10, 6))
+    assert len(layer.logits) <= 7
+
+
+def test_loss_layers_with_nothing_labelled():
+    hs, ts = normal(2, 3, 5), np.full((2, 3), -1)
+    layer = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
+    assert layer.forward(hs, ts) == 0
+    assert not layer.backward().any()
+    assert not any(g.any() for g in layer.grads)
+    assert TimeSoftmaxWithLoss().forward(normal(2, 3, 6), ts) == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [40, 60, 1e3, 1e4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_huge_logits_neither_overflow_nor_vanish(size, dtype):
+    # Rows whose logits are all large, all small, and mixed; the bias makes them, or the product does.
+    hs = np.array([[[1], [-1], [0]]], dtype)
+    cases = ([size, size], [0, 0]), ([0, 0], [size, size]), ([0, 0], [-size, -size]), ([size, -size], [0, 0])
+    for W, b in (([W], b) for W, b in cases):
+        layer = TimeAffineSoftmaxWithLoss(np.array(W, dtype), np.array(b, dtype))
+        affine, loss = TimeAffine(np.array(W, dtype), np.array(b, dtype)), TimeSoftmaxWithLoss()
+        ts = np.array([[0, 1, 0]])
+        assert layer.forward(hs, ts) == pytest.approx(loss.forward(affine.forward(hs), ts), rel=1e-5)
+        assert np.allclose(layer.backward(), affine.backward(loss.backward()), rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_backward_gives_the_same_gradients():
+    loss = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
+    loss.forward(normal(3, 4, 5), words(3, 4, 6))
+    rnn = TimeRNN(*weights(5, 6))
+    rnn.forward(normal(3, 4, 5))
+    for layer, upstream in ((loss, 1.0), (rnn, normal(3, 4, 6))):
+        first = [layer.backward(upstream).copy(), *(g.copy() for g in layer.grads)]
+        zero_grads(layer)
+        second = [layer.backward(upstream), *layer.grads]
+        for a, b in zip(first, second):
+            assert np.array_equal(a, b)
+
+
+# The carried state
+
+
+def test_two_windows_with_a_carried_state_equal_one():
+    xs = normal(3, 10, 2)
+    once = TimeRNN(*weights(2, 4)).forward(xs)
+    layer = TimeRNN(*weights(2, 4), stateful=True)
+    twice = np.concatenate([layer.forward(xs[:, :5]), layer.forward(xs[:, 5:])], axis=1)
+    assert np.allclose(once, twice, rtol=0, atol=1e-15)
+
+
+def test_without_stateful_each_sequence_starts_from_zeros():
+    layer = TimeRNN(*weights(2, 4))
+    xs = normal(3, 5, 2)
+    assert np.array_equal(layer.forward(xs), layer.forward(xs))
+
+
+def test_state_can_be_taken_set_and_reset():
+    layer = TimeRNN(*weights(2, 4), stateful=True)
+    xs = normal(3, 5, 2)
+    fresh = layer.forward(xs)
+    state = layer.state
+    continued = layer.forward(xs)
+    layer.set_state(*state)
+    assert np.array_equal(layer.forward(xs), continued)
+    layer.reset_state()
+    assert np.array_equal(layer.forward(xs), fresh)
+
+
+def test_outputs_of_one_window_outlive_the_next():
+    layer = TimeRNN(*weights(2, 4), stateful=True)
+    first = layer.forward(normal(3, 5, 2))
+    kept = first.copy()
+    layer.forward(normal(3, 5, 2, seed=1))
+    assert np.array_equal(first, kept)
+
+
+def test_a_batch_of_another_size_is_refused_by_name_of_both():
+    layer = TimeRNN(*weights(2, 4), stateful=True)
+    layer.forward(normal(3, 5, 2))
+    with pytest.raises(ValueError, match=r"batch of 3 sequences, but this batch has 2; call reset_state"):
+        layer.forward(normal(2, 5, 2))
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtype_follows_the_parameters(dtype):
+    embedding = TimeEmbedding(normal(7, 2, dtype=dtype), distinct=True)
+    rnn = TimeRNN(*weights(2, 4, dtype))
+    dropout = TimeDropout(0.5, np.random.default_rng(0))
+    loss = TimeAffineSoftmaxWithLoss(normal(4, 7, dtype=dtype), normal(7, dtype=dtype))
+    xs = words(3, 5, 7)
+    hs = dropout.forward(rnn.forward(embedding.forward(xs)))
+    value = loss.forward(hs, xs)
+    dhs = dropout.backward(loss.backward(2.0))
+    embedding.backward(rnn.backward(dhs))
+    arrays = [hs, dhs, value, rnn.dh, *loss.grads, *rnn.grads, *embedding.grads]
+    assert {a.dtype for a in arrays} == {np.dtype(dtype)}
+
+
+def test_dropout_masks_differ_from_step_to_step():
+    ys = TimeDropout(0.5, np.random.default_rng(0)).forward(np.ones((2, 3, 50)))
+    assert not np.array_equal(ys[:, 0], ys[:, 1])

@@ -1,0 +1,152 @@
+"""The trainer does what the plain loop does, keeps the best weights, and survives Ctrl-C."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from ch05_rnn.simple_rnnlm import SimpleRnnlm
+from common.batching import OffsetBatches
+from common.evaluation import evaluate, perplexity
+from common.optimizer import SGD, clip_grads
+from common.plotting import plot_learning_curve
+from common.trainer import FIELDS, RnnlmTrainer
+
+V = 12
+WORDS = np.random.default_rng(0).zipf(1.5, 401) % V
+TEXT = WORDS[:-1], WORDS[1:]
+VALID = WORDS[:60][:-1], WORDS[:60][1:]
+SIZES = {"batch_size": 4, "time_size": 5}
+
+
+def build():
+    return SimpleRnnlm(V, 8, 8, rng=np.random.default_rng(0))
+
+
+def fit(model=None, lr=0.5, text=TEXT, **options):
+    trainer = RnnlmTrainer(model or build(), SGD(lr))
+    trainer.fit(*text, **{"max_epoch": 2, **SIZES, **options})
+    return trainer
+
+
+def test_the_trainer_equals_the_plain_loop():
+    model, optimizer, losses = build(), SGD(0.5), []
+    batches = OffsetBatches(*TEXT, **SIZES)
+    for _ in range(2):
+        for x, t in batches:
+            losses.append(model.forward(x, t))
+            model.backward()
+            clip_grads(model.grads, 0.5)
+            optimizer.update(model.params, model.grads)
+    trainer = fit(max_grad=0.5, eval_interval=7)
+    for a, b in zip(model.params, trainer.model.params):
+        assert np.array_equal(a, b)
+    assert [r["iteration"] for r in trainer.history] == [7, 14, 20, 27, 34, 40]
+    assert [r["epoch"] for r in trainer.history] == pytest.approx([0.35, 0.7, 1, 1.35, 1.7, 2])
+    expected = [perplexity(np.mean(losses[a:b])) for a, b in ((0, 7), (7, 14), (14, 20), (20, 27), (27, 34), (34, 40))]
+    assert [r["train_perplexity"] for r in trainer.history] == pytest.approx(expected, rel=1e-5)
+
+
+def test_valid_perplexity_is_measured_after_each_epoch_and_the_best_weights_are_kept(tmp_path):
+    trainer = fit(lr=0.01, valid=VALID, best_path=tmp_path / "best.npz", eval_interval=None)
+    measured = [r["valid_perplexity"] for r in trainer.history]
+    assert measured[1] < measured[0]
+    best = build()
+    best.load(tmp_path / "best.npz")
+    assert perplexity(evaluate(best, *VALID)) == pytest.approx(measured[1]) == trainer.best_perplexity
+
+
+def test_best_weights_are_not_the_last_when_training_gets_worse(tmp_path):
+    trainer = fit(lr=0.01, valid=VALID, best_path=tmp_path / "best.npz")
+    best = trainer.best_perplexity
+    trainer.optimizer.lr = 50.0  # ruins it
+    trainer.fit(*TEXT, 1, **SIZES, valid=VALID, best_path=tmp_path / "best.npz")
+    assert trainer.history[-1]["valid_perplexity"] > best == trainer.best_perplexity
+    trainer.model.load(tmp_path / "best.npz")
+    assert perplexity(evaluate(trainer.model, *VALID)) == pytest.approx(best)
+
+
+def test_learning_rate_falls_only_when_the_valid_perplexity_does_not(monkeypatch):
+    measured = iter([3.0, 2.0, 2.5, 2.0, 1.0])
+    monkeypatch.setattr("common.trainer.evaluate", lambda *_: next(measured))
+    trainer = fit(max_epoch=5, valid=VALID, lr=0.8, lr_decay=4.0, eval_interval=None)
+    assert [r["lr"] for r in trainer.history] == pytest.approx([0.8, 0.8, 0.8, 0.2, 0.05])
+    assert trainer.optimizer.lr == pytest.approx(0.05)
+
+
+def test_a_second_fit_goes_on(tmp_path):
+    path = tmp_path / "history.csv"
+    trainer = fit(history_path=path, eval_interval=None)
+    trainer.fit(*TEXT, 1, **SIZES, history_path=path, eval_interval=None)
+    assert [r["epoch"] for r in trainer.history] == [1, 2, 3]
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == FIELDS
+    assert [float(row["train_perplexity"]) for row in rows] == [r["train_perplexity"] for r in trainer.history]
+    assert rows[0]["valid_perplexity"] == ""
+
+
+def test_restart_begins_each_epoch_with_a_state_of_zeros(monkeypatch):
+    model = build()
+    starts = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda x, t: (starts.append(model.layers[1].h is None), forward(x, t))[1])
+    fit(model, restart=True)
+    assert [i for i, fresh in enumerate(starts) if fresh] == [0, 20]
+
+
+def interrupt_at(monkeypatch, optimizer_calls):
+    calls = iter(range(1, 10**6))
+    update = SGD.update
+
+    def interrupted(self, params, grads):
+        if next(calls) == optimizer_calls:
+            raise KeyboardInterrupt
+        update(self, params, grads)
+
+    monkeypatch.setattr(SGD, "update", interrupted)
+
+
+def test_ctrl_c_ends_training_and_keeps_the_best(monkeypatch, tmp_path):
+    interrupt_at(monkeypatch, 30)
+    trainer = fit(valid=VALID, best_path=tmp_path / "best.npz", eval_interval=None)
+    assert trainer.interrupted
+    assert len(trainer.history) == 1
+    assert (tmp_path / "best.npz").exists()
+
+
+def test_ctrl_c_before_the_first_measurement_keeps_what_there_is(monkeypatch, tmp_path):
+    interrupt_at(monkeypatch, 5)
+    trainer = fit(valid=VALID, best_path=tmp_path / "best.npz")
+    model = build()
+    model.load(tmp_path / "best.npz")
+    assert np.array_equal(model.params[0], trainer.model.params[0])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_loss_that_is_not_finite_is_an_error_that_says_what_to_try():
+    model = build()
+    model.params[-1][0] = np.nan
+    with pytest.raises(FloatingPointError, match=r"loss is nan after epoch 0\.05, step 1, .* lower learning rate"):
+        fit(model, eval_interval=1)
+
+
+def test_a_short_text_is_refused():
+    with pytest.raises(ValueError, match="4 x 5 = 20"):
+        fit(text=(WORDS[:10], WORDS[1:11]))
+
+
+def test_learning_curve_is_a_picture(tmp_path):
+    history = fit(valid=VALID, eval_interval=5).history
+    plot_learning_curve(history, tmp_path / "a.png", "title")
+    plot_learning_curve(fit().history, tmp_path / "b.png")  # no valid text
+    for path in tmp_path.iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_random_text_cannot_be_learnt_below_its_entropy():
+    rng = np.random.default_rng(0)
+    text = rng.choice(V, 5001)
+    trainer = fit(max_epoch=3, text=(text[:-1], text[1:]), lr=0.1, eval_interval=None)
+    assert math.log(trainer.history[-1]["train_perplexity"]) == pytest.approx(math.log(V), abs=0.02)
