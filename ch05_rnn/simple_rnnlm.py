@@ -65,7 +65,8 @@ class SimpleRnnlm(LanguageModel):
         def zeros(name: str, *shape: int) -> Parameter:
             return Parameter(np.zeros(shape, dtype), name)
 
-        embed_W = normal("embed_W", V, D, scale=0.01)
+        # As output weights, 0.01 would be too small to start from.
+        embed_W = normal("embed_W", V, D, scale=1 / math.sqrt(D) if tie_weights else 0.01)
         rnn_Wx = normal("rnn_Wx", D, H, scale=1 / math.sqrt(D))
         rnn_Wh = normal("rnn_Wh", H, H, scale=1 / math.sqrt(H))
         rnn_b = zeros("rnn_b", H)

@@ -22,7 +22,7 @@ from common.cli import OneLineParser, fraction, non_negative_int, number, positi
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
 from common.model import LanguageModel
-from common.optimizer import SGD, Adam, AdamW, Momentum, Optimizer
+from common.optimizer import SGD, Adam, AdamW, Momentum
 from common.plotting import plot_learning_curve
 from common.trainer import RnnlmTrainer
 from dataset.corpus import EOS, UNK, Corpus
@@ -64,7 +64,13 @@ def parse_arguments(parser: OneLineParser, argv: list[str] | None) -> argparse.N
         "--lr-decay",
         type=number(float, 1, low_included=True),
         default=4.0,
-        help="divide the learning rate by this when the valid perplexity has not fallen",
+        help="divide the learning rate by this after an epoch in which the valid perplexity has not fallen",
+    )
+    train.add_argument(
+        "--decay-after",
+        type=positive_int,
+        metavar="EPOCH",
+        help="divide it after this epoch and each that follows, whatever the valid perplexity does",
     )
     train.add_argument("--max-grad", type=positive_float, default=0.25, help="longest gradient, over all weights")
     train.add_argument(
@@ -107,10 +113,6 @@ def build_model(args: argparse.Namespace, vocab_size: int, rng: np.random.Genera
     )
 
 
-def build_optimizer(args: argparse.Namespace) -> Optimizer:
-    return OPTIMIZERS[args.optimizer](lr=args.lr)
-
-
 def words_and_successors(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The two ends of each prediction: a word, and the word that follows it."""
     return ids[:-1], ids[1:]
@@ -125,6 +127,38 @@ def prepare_run_folder(args: argparse.Namespace, corpus: Corpus) -> Path:
     vocabulary = json.dumps(corpus.id_to_word, ensure_ascii=False, indent=0)
     (folder / "vocabulary.json").write_text(vocabulary + "\n", encoding="utf-8")
     return folder
+
+
+def load_weights(path: Path, model: LanguageModel, corpus: Corpus) -> None:
+    """Load weights; refuse those that were trained on other words, if the run's vocabulary lies beside them."""
+    vocabulary = path.with_name("vocabulary.json")
+    if vocabulary.exists() and json.loads(vocabulary.read_text(encoding="utf-8")) != corpus.id_to_word:
+        raise ValueError(
+            f"the weights in {path} belong to another vocabulary ({vocabulary}) than that of {corpus.name}"
+        )
+    model.load(path)
+
+
+def train(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, folder: Path) -> None:
+    """Train; leave the best weights in the model, and in the folder with the history and its picture."""
+    weights = folder / "best_weights.npz"
+    history = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr)).fit(
+        *words_and_successors(corpus.train),
+        args.epochs,
+        args.batch_size,
+        args.time_size,
+        args.max_grad,
+        args.eval_interval,
+        valid=words_and_successors(corpus.valid),
+        lr_decay=args.lr_decay,
+        decay_after=args.decay_after,
+        restart=args.restart,
+        best_path=weights,
+        history_path=folder / "history.csv",
+    )
+    model.load(weights)
+    if history:
+        plot_learning_curve(history, folder / "learning_curve.png", f"{type(model).__name__} on {corpus.name}")
 
 
 def print_samples(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, rng: np.random.Generator) -> None:
@@ -147,40 +181,22 @@ def main(argv: list[str] | None = None) -> float:
         if args.gpu:
             require_gpu()
         corpus = load_corpus(args)
-        xs, ts = words_and_successors(corpus.train)
-        OffsetBatches(xs, ts, args.batch_size, args.time_size)  # is the text long enough?
+        OffsetBatches(*words_and_successors(corpus.train), args.batch_size, args.time_size)  # is it long enough?
         model = build_model(args, len(corpus.id_to_word), rng)
         if args.weights:
-            model.load(args.weights)
-        folder = prepare_run_folder(args, corpus)
+            load_weights(Path(args.weights), model, corpus)
+        folder = prepare_run_folder(args, corpus) if args.epochs else None
     if args.gpu:
         model.to_gpu()
     print(f"model {type(model).__name__}: {sum(p.size for p in model.params):,} parameters, optimizer {args.optimizer}")
 
-    weights = folder / "best_weights.npz"
-    trainer = RnnlmTrainer(model, build_optimizer(args))
-    history = trainer.fit(
-        xs,
-        ts,
-        args.epochs,
-        args.batch_size,
-        args.time_size,
-        args.max_grad,
-        args.eval_interval,
-        valid=words_and_successors(corpus.valid),
-        lr_decay=args.lr_decay,
-        restart=args.restart,
-        best_path=weights,
-        history_path=folder / "history.csv",
-    )
-
-    model.load(weights)
+    if folder:
+        train(args, model, corpus, folder)
     test_perplexity = perplexity(evaluate(model, *words_and_successors(corpus.test)))
     print(f"test perplexity {test_perplexity:.2f}")
     print_samples(args, model, corpus, rng)
-    if history:
-        plot_learning_curve(history, folder / "learning_curve.png", f"{type(model).__name__} on {corpus.name}")
-    print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    if folder:
+        print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return test_perplexity
 
 

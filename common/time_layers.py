@@ -23,8 +23,6 @@ from common.parameter import Parameter, as_parameter
 
 _LOGITS = 2**25  # logits that exist at one time, at most: 128 MB in float32
 _CACHED = 2**17  # logits that fit a core's cache: elementwise work on more waits for memory
-
-
 _SAFE_EXPONENT = 20  # exp(±20) = 10^±9: sums of many are far from the limits of float32, 10^±38
 
 
@@ -239,10 +237,12 @@ class TimeRecurrent(Layer):
     products that give dWx, dWh and dxs for all steps together. A subclass says what its cell does:
 
     ``_step(t, a, hs)``
-        from a, (N, G·H), and the old state hs[t], (N, H), compute the new state hs[t + 1].
+        From a, (N, G·H), and the old state hs[t], (N, H), compute the new state hs[t + 1].
+    ``_derivative(hs)``
+        Return, for all steps at once, what their derivatives have in common: (T, N, G·H).
     ``_step_back(t, dh, da)``
-        from dh, the gradient of hs[t + 1], compute da, the gradient of a; replace dh by the part of
-        the gradient of hs[t] that comes through this step.
+        From dh, the gradient of hs[t + 1], and da, step t of the above, compute the gradient of a, in
+        place of da, and the part of the gradient of hs[t] that comes through this step, in place of dh.
 
     Parameters
     ----------

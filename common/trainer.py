@@ -64,6 +64,7 @@ class RnnlmTrainer:
         *,
         valid: tuple[Array, Array] | None = None,
         lr_decay: float = 1.0,
+        decay_after: int | None = None,
         restart: bool = False,
         best_path: str | Path | None = None,
         history_path: str | Path | None = None,
@@ -85,7 +86,9 @@ class RnnlmTrainer:
         valid : pair of arrays, optional
             A text like (xs, ts), to measure the perplexity on after each epoch.
         lr_decay : float
-            Divide the learning rate by this when the valid perplexity has not fallen.
+            Divide the learning rate by this after each epoch in which the valid perplexity has not fallen.
+        decay_after : int, optional
+            Divide it instead after this epoch and each that follows, whatever the valid perplexity does.
         restart : bool
             True: each epoch starts at the same places with a state of zeros. False: it goes on where the
             last one stopped (see OffsetBatches).
@@ -108,7 +111,10 @@ class RnnlmTrainer:
             try:
                 for _ in range(max_epoch):
                     record = self._train_epoch(batches, max_grad, eval_interval, bar)
-                    self._end_epoch(record, valid, lr_decay, best_path, bar)
+                    fallen = self._measure(record, valid, best_path)
+                    if (not fallen) if decay_after is None else (self.epoch >= decay_after):
+                        self.optimizer.lr /= lr_decay
+                    bar.write(self._line(record))
             except KeyboardInterrupt:
                 self.interrupted = True
                 bar.write("interrupted: training ends here")
@@ -156,29 +162,29 @@ class RnnlmTrainer:
         values = (epoch, self.iteration, perplexity(loss), None, self.optimizer.lr, words_per_second, seconds)
         return dict(zip(FIELDS, values, strict=True))
 
-    def _end_epoch(
-        self,
-        record: dict[str, float | None],
-        valid: tuple[Array, Array] | None,
-        lr_decay: float,
-        best_path: str | Path | None,
-        bar: tqdm,
-    ) -> None:
-        """Measure, save the weights if they are the best so far, and otherwise lower the learning rate."""
-        line = f"epoch {self.epoch:3d}  train perplexity {record['train_perplexity']:8.2f}"
+    def _measure(
+        self, record: dict[str, float | None], valid: tuple[Array, Array] | None, best_path: str | Path | None
+    ) -> bool:
+        """Add the valid perplexity to the record, save the weights if they are the best so far, and say if they are."""
+        fallen = True
         if valid is not None:
-            measured = perplexity(evaluate(self.model, *valid))
-            record["valid_perplexity"] = measured
-            line += f"  valid perplexity {measured:8.2f}"
-            if measured < self.best_perplexity:
-                self.best_perplexity = measured
+            record["valid_perplexity"] = perplexity(evaluate(self.model, *valid))
+            fallen = record["valid_perplexity"] < self.best_perplexity
+            if fallen:
+                self.best_perplexity = record["valid_perplexity"]
                 if best_path is not None:
                     self.model.save(best_path)
-            else:
-                self.optimizer.lr /= lr_decay
         record["seconds"] = time.perf_counter() - self._start
         self._add(record)
-        bar.write(f"{line}  lr {record['lr']:g}  {record['tokens_per_second']:,.0f} tokens/s")
+        return fallen
+
+    def _line(self, record: dict[str, float | None]) -> str:
+        valid = record["valid_perplexity"]
+        return (
+            f"epoch {self.epoch:3d}  train perplexity {record['train_perplexity']:8.2f}"
+            + (f"  valid perplexity {valid:8.2f}" if valid is not None else "")
+            + f"  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
+        )
 
     def _add(self, record: dict[str, float | None]) -> None:
         self.history.append(record)

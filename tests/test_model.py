@@ -19,7 +19,7 @@ V, D, H, N, T = 7, 4, 5, 3, 4
 
 def build(seed=0, dtype=np.float64, **options):
     model = SimpleRnnlm(V, D, options.pop("hidden_size", H), rng=np.random.default_rng(seed), dtype=dtype, **options)
-    model.params[0][...] *= 100  # embeddings start at 0.01; larger, all gradients are of one size
+    model.params[0][...] *= 1 if options.get("tie_weights") else 100  # from 0.01; larger, all gradients are of one size
     return model
 
 

@@ -75,6 +75,13 @@ def test_learning_rate_falls_only_when_the_valid_perplexity_does_not(monkeypatch
     assert trainer.optimizer.lr == pytest.approx(0.05)
 
 
+def test_learning_rate_falls_after_each_epoch_from_a_given_one(monkeypatch):
+    measured = iter([3.0, 2.0, 2.5, 1.0])
+    monkeypatch.setattr("common.trainer.evaluate", lambda *_: next(measured))
+    trainer = fit(max_epoch=4, valid=VALID, lr=0.8, lr_decay=2.0, decay_after=2, eval_interval=None)
+    assert [r["lr"] for r in trainer.history] == pytest.approx([0.8, 0.8, 0.4, 0.2])
+
+
 def test_a_second_fit_goes_on(tmp_path):
     path = tmp_path / "history.csv"
     trainer = fit(history_path=path, eval_interval=None)

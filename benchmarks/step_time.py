@@ -1,0 +1,279 @@
+"""Time and memory of one training step: ours, PyTorch's on the CPU, and the bare matrix products.
+
+    pip install -e ".[bench]"
+    python benchmarks/step_time.py
+
+A step is forward, backward, clip and update. The matrix products are those that the equations ask for, alone,
+in float32 and at their shapes, with the result written to memory that is there already: time that no way of
+writing the step can save (but for what is known to be equal, such as the product of a word that comes twice).
+
+Each of the three runs in a process of its own. They take turns in rounds, so that a machine that others use
+too slows all of them; a ratio is the median over the rounds of the ratio in a round. The memory of a step is
+the highest that the process reached, less what it had before it made the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Config:
+    """One language model and how it is trained. D = H."""
+
+    name: str
+    vocab_size: int
+    hidden_size: int
+    batch_size: int
+    time_size: int
+    optimizer: str
+    max_grad: float | None
+    steps: int  # in each turn; the first is not counted
+
+    def __str__(self) -> str:
+        clip = ", clip" if self.max_grad else ""
+        return (
+            f"{self.name}: RNN {self.hidden_size}, V {self.vocab_size:,}, "
+            f"{self.batch_size} x {self.time_size}, {self.optimizer}{clip}"
+        )
+
+
+CONFIGS = {
+    c.name: c
+    for c in (
+        Config("A", 418, 100, 10, 5, "SGD", None, steps=201),
+        Config("R", 10_000, 100, 20, 35, "SGD", 0.25, steps=11),
+        Config("D", 8_000, 512, 64, 100, "Adam", None, steps=3),
+    )
+}
+TINY = Config("", 10, 4, 2, 2, "SGD", 0.25, steps=1)
+LEARNING_RATE = {"SGD": 0.1, "Adam": 0.001}
+
+
+def batches(config: Config, n: int = 8) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Words drawn, like those of a language, from a Zipf law: the k-th most frequent with probability ∝ 1 / k."""
+    rng = np.random.default_rng(0)
+    p = 1 / np.arange(1, config.vocab_size + 1)
+    words = rng.choice(config.vocab_size, (n, config.batch_size, config.time_size + 1), p=p / p.sum())
+    return [(w[:, :-1].copy(), w[:, 1:].copy()) for w in words]
+
+
+def our_step(config: Config) -> Step:
+    from ch05_rnn.simple_rnnlm import SimpleRnnlm
+    from common import optimizer as optimizers
+
+    H = config.hidden_size
+    model = SimpleRnnlm(config.vocab_size, H, H, rng=np.random.default_rng(0))
+    optimizer = getattr(optimizers, config.optimizer)(LEARNING_RATE[config.optimizer])
+    data = Cycle(batches(config))
+
+    def step() -> None:
+        model.forward(*data.next())
+        model.backward()
+        if config.max_grad:
+            optimizers.clip_grads(model.grads, config.max_grad)
+        optimizer.update(model.params, model.grads)
+
+    return step
+
+
+def torch_step(config: Config) -> Step:
+    import torch
+
+    torch.set_num_threads(threads())
+    torch.manual_seed(0)
+    V, H = config.vocab_size, config.hidden_size
+    embed, rnn, affine = torch.nn.Embedding(V, H), torch.nn.RNN(H, H, batch_first=True), torch.nn.Linear(H, V)
+    model = torch.nn.ModuleList([embed, rnn, affine])
+    optimizer = getattr(torch.optim, config.optimizer)(model.parameters(), LEARNING_RATE[config.optimizer])
+    data = Cycle([(torch.from_numpy(x), torch.from_numpy(t)) for x, t in batches(config)])
+    state = torch.zeros(1, config.batch_size, H)
+
+    def step() -> None:
+        nonlocal state
+        xs, ts = data.next()
+        hs, state = rnn(embed(xs), state.detach())
+        loss = torch.nn.functional.cross_entropy(affine(hs).flatten(0, 1), ts.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        if config.max_grad:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad)
+        optimizer.step()
+
+    return step
+
+
+def bare_products(config: Config) -> Step:
+    V, H, N, T = config.vocab_size, config.hidden_size, config.batch_size, config.time_size
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    x, h, da, dy = normal(T * N, H), normal(T * N, H), normal(T * N, H), normal(T * N, V)
+    Wx, Wh, W = normal(H, H), normal(H, H), normal(H, V)
+    rows, dWx, dW = np.empty_like(x), np.empty_like(Wx), np.empty_like(W)
+    step_rows = [slice(t * N, (t + 1) * N) for t in range(T)]
+
+    def step() -> None:
+        # Forward: the input of all steps, the recurrence step by step, the logits.
+        np.matmul(x, Wx, out=rows)
+        for t in step_rows:
+            np.matmul(h[t], Wh, out=rows[t])
+        np.matmul(h, W, out=dy)
+        # Backward: the same in the other direction, and the gradients of the three matrices.
+        np.matmul(h.T, dy, out=dW)
+        np.matmul(dy, W.T, out=rows)
+        for t in step_rows:
+            np.matmul(da[t], Wh.T, out=rows[t])
+        np.matmul(h.T, da, out=dWx)  # dWh
+        np.matmul(x.T, da, out=dWx)
+        np.matmul(da, Wx.T, out=rows)
+
+    return step
+
+
+IMPLEMENTATIONS = {"ours": our_step, "torch": torch_step, "products": bare_products}
+
+
+class Cycle:
+    """Batches, again and again."""
+
+    def __init__(self, items: list) -> None:
+        self.items = items
+        self.i = -1
+
+    def next(self):
+        self.i = (self.i + 1) % len(self.items)
+        return self.items[self.i]
+
+
+def threads() -> int:
+    return int(os.environ["OPENBLAS_NUM_THREADS"])
+
+
+def memory_mb() -> tuple[float, float]:
+    """Resident memory of this process, now and at its highest, in MB."""
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[1]) * resource.getpagesize()
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return now / 2**20, max(now, highest) / 2**20
+
+
+def work(name: str, config: Config, pipe: Connection) -> None:
+    """One process: makes a model, and a turn of steps each time it is asked; sends the seconds of each step."""
+    # Libraries load parts of themselves at the first step; a tiny one first, so that this is not counted.
+    IMPLEMENTATIONS[name](TINY)()
+    before, _ = memory_mb()
+    step = IMPLEMENTATIONS[name](config)
+    step()
+    pipe.send(None)
+    while pipe.recv() == "turn":
+        seconds = []
+        for _ in range(config.steps):
+            start = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - start)
+        pipe.send(seconds[1:])
+    pipe.send(memory_mb()[1] - before)
+
+
+def measure(config: Config, rounds: int) -> dict:
+    """Let the implementations take turns; return medians, ratios and memory."""
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    for name in IMPLEMENTATIONS:
+        pipes[name], theirs = context.Pipe()
+        processes.append(context.Process(target=work, args=(name, config, theirs), daemon=True))
+        processes[-1].start()
+    for pipe in pipes.values():
+        pipe.recv()
+    turns: dict[str, list[float]] = {name: [] for name in pipes}
+    for _ in range(rounds):
+        for name, pipe in pipes.items():
+            pipe.send("turn")
+            turns[name].append(statistics.median(pipe.recv()))
+    memory = {}
+    for name, pipe in pipes.items():
+        pipe.send("end")
+        memory[name] = pipe.recv()
+    for process in processes:
+        process.join()
+
+    def ratio(other: str) -> dict[str, float]:
+        ratios = [ours / theirs for ours, theirs in zip(turns["ours"], turns[other])]
+        return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+
+    return {
+        "config": asdict(config),
+        "milliseconds": {name: 1000 * statistics.median(values) for name, values in turns.items()},
+        "ours_to_torch": ratio("torch"),
+        "ours_to_products": ratio("products"),
+        "peak_mb": memory,
+        "peak_ours_to_torch": memory["ours"] / memory["torch"],
+    }
+
+
+HEADER = """\
+| one step of | ours ms | PyTorch ms | products ms | ours / PyTorch | ours / products | ours MB | PyTorch MB | ratio |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+
+
+def row(config: Config, result: dict) -> str:
+    def spread(ratio: dict[str, float]) -> str:
+        return f"**{ratio['median']:.2f}** ({ratio['min']:.2f}-{ratio['max']:.2f})"
+
+    ms = result["milliseconds"]
+    numbers = [f"{ms[name]:.3g}" if ms[name] < 100 else f"{ms[name]:.0f}" for name in ("ours", "torch", "products")]
+    peak = result["peak_mb"]
+    numbers += [spread(result["ours_to_torch"]), spread(result["ours_to_products"])]
+    numbers += [f"{peak['ours']:.0f}", f"{peak['torch']:.0f}", f"**{result['peak_ours_to_torch']:.2f}**"]
+    return f"| {config} | {' | '.join(numbers)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", help=f"of {', '.join(CONFIGS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each implementation (default: 9)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each (default: one a core)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    args = parser.parse_args()
+    unknown = set(args.configs) - set(CONFIGS)
+    if unknown or args.rounds < 1 or args.threads < 1:
+        parser.error(f"unknown configurations: {', '.join(unknown)}" if unknown else "rounds and threads must be >= 1")
+
+    # For the processes to come; some installations set the last two, and slow NumPy's matrix products.
+    os.environ.update(OPENBLAS_NUM_THREADS=str(args.threads), OMP_NUM_THREADS=str(args.threads))
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        os.environ.pop(name, None)
+    from importlib.metadata import version
+
+    machine = f"{platform.machine()}, {args.threads} threads, Python {platform.python_version()}"
+    machine += f", NumPy {version('numpy')}, PyTorch {version('torch')}"
+    print(f"{machine}; medians of {args.rounds} rounds\n\n{HEADER}", flush=True)
+    results = []
+    for name in args.configs or CONFIGS:
+        results.append(measure(CONFIGS[name], args.rounds))
+        print(row(CONFIGS[name], results[-1]), flush=True)
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""What the README tells readers to do works."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_examples_run(data_dir, capsys):
+    if not (data_dir / "ptb" / "ptb.train.txt").exists():
+        pytest.skip("no ptb/ptb.train.txt in RNN_DATA_DIR")
+    names: dict = {}
+    examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(example, names)
+    assert names["trainer"].history[-1]["train_perplexity"] < 8
+    error = float(re.search(r"\{'Wx': (?:np\.float64\()?([^)}]+)", capsys.readouterr().out)[1])
+    assert error < 1e-7
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_folders_of_the_map_exist():
+    for name in re.findall(r"^  (\w+\.py) ", README, flags=re.MULTILINE):
+        assert (ROOT / "common" / name).exists(), name
+    for folder in re.findall(r"^(\w+)/ ", README, flags=re.MULTILINE):
+        assert (ROOT / folder).is_dir(), folder
+
+
+def test_options_of_the_commands_exist():
+    for script in set(re.findall(r"python ((?:ch0\d|benchmarks)\S+\.py)", README)):
+        text = (ROOT / script).read_text(encoding="utf-8")
+        for line in re.findall(rf"python {re.escape(script)}(.*)", README):
+            for option in re.findall(r"--[a-z-]+", line):
+                assert f'"{option}"' in text, (script, option)
