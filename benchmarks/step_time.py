@@ -9,7 +9,7 @@ writing the step can save (but for what is known to be equal, such as the produc
 
 Each of the three runs in a process of its own. They take turns in rounds, so that a machine that others use
 too slows all of them; a ratio is the median over the rounds of the ratio in a round. The memory of a step is
-the highest that the process reached, less what it had before it made the model.
+the highest that the process reached, less what it had with libraries and text loaded.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 
 Step = Callable[[], object]
+Words = list[tuple[np.ndarray, np.ndarray]]  # batches of word ids and labels, (N, T) each
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,10 @@ CONFIGS = {
         Config("D", 8_000, 512, 64, 100, "Adam", None, steps=3),
     )
 }
-TINY = Config("", 10, 4, 2, 2, "SGD", 0.25, steps=1)
 LEARNING_RATE = {"SGD": 0.1, "Adam": 0.001}
 
 
-def batches(config: Config, n: int = 8) -> list[tuple[np.ndarray, np.ndarray]]:
+def batches(config: Config, n: int = 8) -> Words:
     """Words drawn, like those of a language, from a Zipf law: the k-th most frequent with probability ∝ 1 / k."""
     rng = np.random.default_rng(0)
     p = 1 / np.arange(1, config.vocab_size + 1)
@@ -74,14 +74,14 @@ def batches(config: Config, n: int = 8) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(w[:, :-1].copy(), w[:, 1:].copy()) for w in words]
 
 
-def our_step(config: Config) -> Step:
+def our_step(config: Config, words: Words) -> Step:
     from ch05_rnn.simple_rnnlm import SimpleRnnlm
     from common import optimizer as optimizers
 
     H = config.hidden_size
     model = SimpleRnnlm(config.vocab_size, H, H, rng=np.random.default_rng(0))
     optimizer = getattr(optimizers, config.optimizer)(LEARNING_RATE[config.optimizer])
-    data = Cycle(batches(config))
+    data = Cycle(words)
 
     def step() -> None:
         model.forward(*data.next())
@@ -93,7 +93,7 @@ def our_step(config: Config) -> Step:
     return step
 
 
-def torch_step(config: Config) -> Step:
+def torch_step(config: Config, words: Words) -> Step:
     import torch
 
     torch.set_num_threads(threads())
@@ -102,7 +102,7 @@ def torch_step(config: Config) -> Step:
     embed, rnn, affine = torch.nn.Embedding(V, H), torch.nn.RNN(H, H, batch_first=True), torch.nn.Linear(H, V)
     model = torch.nn.ModuleList([embed, rnn, affine])
     optimizer = getattr(torch.optim, config.optimizer)(model.parameters(), LEARNING_RATE[config.optimizer])
-    data = Cycle([(torch.from_numpy(x), torch.from_numpy(t)) for x, t in batches(config)])
+    data = Cycle([(torch.from_numpy(x), torch.from_numpy(t)) for x, t in words])
     state = torch.zeros(1, config.batch_size, H)
 
     def step() -> None:
@@ -119,7 +119,7 @@ def torch_step(config: Config) -> Step:
     return step
 
 
-def bare_products(config: Config) -> Step:
+def bare_products(config: Config, _: Words) -> Step:
     V, H, N, T = config.vocab_size, config.hidden_size, config.batch_size, config.time_size
     rng = np.random.default_rng(0)
 
@@ -178,10 +178,16 @@ def memory_mb() -> tuple[float, float]:
 
 def work(name: str, config: Config, pipe: Connection) -> None:
     """One process: makes a model, and a turn of steps each time it is asked; sends the seconds of each step."""
-    # Libraries load parts of themselves at the first step; a tiny one first, so that this is not counted.
-    IMPLEMENTATIONS[name](TINY)()
+    if name == "torch":
+        import torch
+
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # loads more of the library, which is not a step's
+    else:
+        import ch05_rnn.simple_rnnlm  # noqa: F401
+        import common.optimizer  # noqa: F401
+    words = batches(config)
     before, _ = memory_mb()
-    step = IMPLEMENTATIONS[name](config)
+    step = IMPLEMENTATIONS[name](config, words)
     step()
     pipe.send(None)
     while pipe.recv() == "turn":

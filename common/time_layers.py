@@ -22,8 +22,8 @@ from common.layers import Affine, Dropout, Embedding, Layer, SoftmaxWithLoss
 from common.parameter import Parameter, as_parameter
 
 _LOGITS = 2**25  # logits that exist at one time, at most: 128 MB in float32
-_CACHED = 2**17  # logits that fit a core's cache: elementwise work on more waits for memory
-_SAFE_EXPONENT = 20  # exp(±20) = 10^±9: sums of many are far from the limits of float32, 10^±38
+_CACHED = 2**18  # logits that fit a core's cache: elementwise work on more waits for memory
+_SAFE_SUM = 1e9  # a sum of exp(logits) in (10^-9, 10^9) says that none overflowed, and none that counts vanished
 
 
 def to_rows(x: Array) -> Array:
@@ -159,7 +159,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
         self.W = as_parameter(W, "W")
         self.b = as_parameter(b, "b")
         self.ignore_label = ignore_label
-        self.logits = None
+        self._kept = None
         super().__init__(self.W, self.b)
 
     def forward(self, hs: Array, ts: Array) -> float:
@@ -175,8 +175,12 @@ class TimeAffineSoftmaxWithLoss(Layer):
         loss = 0
         for rows in _slices(len(h), _LOGITS // Wb.shape[1]):
             h1_, t_, w = h1[rows], t[rows], weights[rows]
-            y = xp.matmul(h1_, Wb, out=self._buffer(h1_, Wb.shape[1]))
-            y_t, total = self._exp(y, t_)
+            y = xp.matmul(h1_, Wb, out=self._room(len(h1_), Wb))
+            y_t, total = self._exp(y, t_, subtract_max=xp is not np)
+            # NumPy saves the two passes that subtracting takes, and makes them only where it must.
+            if xp is np and not 1 / _SAFE_SUM < total.min() <= total.max() < _SAFE_SUM:
+                xp.matmul(h1_, Wb, out=y)
+                y_t, total = self._exp(y, t_, subtract_max=True)
             loss += (w * (xp.log(total) - y_t)).sum()
             if self.training:
                 # dlogits = w (y / total - onehot(t)) = r (y - total onehot(t)) with r = w / total:
@@ -196,15 +200,16 @@ class TimeAffineSoftmaxWithLoss(Layer):
         self.b.add_grad(dWb[-1])
         return from_rows(dh, *self.shape)
 
-    def _buffer(self, h: Array, V: int) -> Array:
-        """Room for the logits of ``h``, kept from step to step: fresh memory costs as much as a product."""
-        if type(self.logits) is not type(h) or len(self.logits) < len(h) or self.logits.dtype != h.dtype:
-            self.logits = get_array_module(h).empty((len(h), V), h.dtype)
-        return self.logits[: len(h)]
+    def _room(self, rows: int, Wb: Array) -> Array:
+        """Room for logits, (rows, V), kept from step to step: new memory costs as much time as a product."""
+        kept = self._kept
+        if type(kept) is not type(Wb) or kept.dtype != Wb.dtype or len(kept) < rows:
+            self._kept = get_array_module(Wb).empty((rows, Wb.shape[1]), Wb.dtype)
+        return self._kept[:rows]
 
     @staticmethod
-    def _exp(y: Array, t: Array) -> tuple[Array, Array]:
-        """Replace each row of y by exp(y - c), where c is 0 or the row's maximum.
+    def _exp(y: Array, t: Array, subtract_max: bool) -> tuple[Array, Array]:
+        """Replace each row of y by exp(y), or by exp(y - max(y)), which cannot overflow.
 
         Return the exponents at t, (rows,), and the sum of each row, (rows,). NumPy makes its
         passes over a few rows at a time, while they are in the cache.
@@ -213,12 +218,11 @@ class TimeAffineSoftmaxWithLoss(Layer):
         y_t, total, ones = xp.empty_like(y[:, 0]), xp.empty_like(y[:, 0]), xp.ones_like(y[0])
         for rows in _slices(len(y), _CACHED // y.shape[1] if xp is np else len(y)):
             y_ = y[rows]
-            y_max = y_.max(axis=1)
-            # Unless a maximum is far from 0, all is as exact without the subtraction: a pass saved.
-            if xp is not np or max(y_max.max(), -y_max.min()) > _SAFE_EXPONENT:
-                y_ -= y_max[:, None]
+            if subtract_max:
+                y_ -= y_.max(axis=1, keepdims=True)
             y_t[rows] = y_[xp.arange(len(y_)), t[rows]]
-            xp.exp(y_, out=y_)
+            with np.errstate(over="ignore"):
+                xp.exp(y_, out=y_)
             xp.matmul(y_, ones, out=total[rows])  # a sum, four times as fast as y_.sum(axis=1)
         return y_t, total
 

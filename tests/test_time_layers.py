@@ -195,7 +195,7 @@ def test_never_more_logits_than_the_limit(monkeypatch):
     in_slices(monkeypatch, 7, V=6)
     layer = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
     layer.forward(normal(3, 10, 5), words(3, 10, 6))
-    assert len(layer.logits) <= 7
+    assert len(layer._kept) <= 7
 
 
 def test_loss_layers_with_nothing_labelled():
