@@ -10,7 +10,7 @@ import numpy as np
 import dataset
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.batching import OffsetBatches
-from common.cli import OneLineParser, non_negative_int, positive_float, positive_int, use_utf8
+from common.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
 from common.evaluation import perplexity
 from common.optimizer import SGD
 
@@ -38,11 +38,10 @@ def main(argv: list[str] | None = None) -> float:
         vocabulary, corpus = np.unique(words, return_inverse=True)
         xs, ts = corpus[:-1], corpus[1:]  # at each word, the label is the next word
         batches = OffsetBatches(xs, ts, args.batch_size, args.time_size)
-    vocab_size = len(vocabulary)
+        vocab_size = len(vocabulary)
+        rng = np.random.default_rng(args.seed)
+        model = SimpleRnnlm(vocab_size, args.wordvec_size, args.hidden_size, rng=rng)
     print(f"corpus size: {len(corpus)}, vocabulary size: {vocab_size}")
-
-    rng = np.random.default_rng(args.seed)
-    model = SimpleRnnlm(vocab_size, args.wordvec_size, args.hidden_size, rng=rng)
     optimizer = SGD(args.lr)
 
     for epoch in range(1, epochs + 1):
@@ -58,4 +57,4 @@ def main(argv: list[str] | None = None) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

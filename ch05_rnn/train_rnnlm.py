@@ -18,7 +18,7 @@ import dataset
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.backend import require_gpu
 from common.batching import OffsetBatches
-from common.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
+from common.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, run, use_utf8
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
 from common.model import LanguageModel
@@ -91,8 +91,8 @@ def parse_arguments(parser: OneLineParser, argv: list[str] | None) -> argparse.N
     out.add_argument("--quick", action="store_true", help="a tiny model on a little text, to see it run in seconds")
     args = parser.parse_args(argv)
     if args.quick:
-        for option, value in QUICK.items():
-            setattr(args, option, value)
+        parser.set_defaults(**QUICK)  # what the command line says is stronger
+        args = parser.parse_args(argv)
     return args
 
 
@@ -122,20 +122,24 @@ def prepare_run_folder(args: argparse.Namespace, corpus: Corpus) -> Path:
     """Make runs/NAME, and keep there what is needed to use the weights: the options and the vocabulary."""
     folder = Path("runs") / (args.name or f"rnnlm-{corpus.name}")
     folder.mkdir(parents=True, exist_ok=True)
+    for result in ("best_weights.npz", "history.csv", "learning_curve.png"):  # of an earlier run of that name
+        (folder / result).unlink(missing_ok=True)
     options = {**vars(args), "corpus_sha256": corpus.sha256}
     (folder / "options.json").write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
-    vocabulary = json.dumps(corpus.id_to_word, ensure_ascii=False, indent=0)
-    (folder / "vocabulary.json").write_text(vocabulary + "\n", encoding="utf-8")
+    (folder / "vocabulary.json").write_text(vocabulary_text(corpus), encoding="utf-8")
     return folder
+
+
+def vocabulary_text(corpus: Corpus) -> str:
+    """The vocabulary as JSON, a word a line, in the order of the ids."""
+    return json.dumps(corpus.id_to_word, ensure_ascii=False, indent=0) + "\n"
 
 
 def load_weights(path: Path, model: LanguageModel, corpus: Corpus) -> None:
     """Load weights; refuse those that were trained on other words, if the run's vocabulary lies beside them."""
-    vocabulary = path.with_name("vocabulary.json")
-    if vocabulary.exists() and json.loads(vocabulary.read_text(encoding="utf-8")) != corpus.id_to_word:
-        raise ValueError(
-            f"the weights in {path} belong to another vocabulary ({vocabulary}) than that of {corpus.name}"
-        )
+    vocabulary = path.parent / "vocabulary.json"
+    if vocabulary.exists() and vocabulary.read_text(encoding="utf-8") != vocabulary_text(corpus):
+        raise ValueError(f"{path} was trained with another vocabulary, {vocabulary}, than that of {corpus.name}")
     model.load(path)
 
 
@@ -158,7 +162,7 @@ def train(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, folder
     )
     model.load(weights)
     if history:
-        plot_learning_curve(history, folder / "learning_curve.png", f"{type(model).__name__} on {corpus.name}")
+        plot_learning_curve(history, folder / "learning_curve.png", type(model).__name__)
 
 
 def print_samples(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, rng: np.random.Generator) -> None:
@@ -183,7 +187,7 @@ def main(argv: list[str] | None = None) -> float:
         corpus = load_corpus(args)
         OffsetBatches(*words_and_successors(corpus.train), args.batch_size, args.time_size)  # is it long enough?
         model = build_model(args, len(corpus.id_to_word), rng)
-        if args.weights:
+        if args.weights is not None:
             load_weights(Path(args.weights), model, corpus)
         folder = prepare_run_folder(args, corpus) if args.epochs else None
     if args.gpu:
@@ -191,7 +195,8 @@ def main(argv: list[str] | None = None) -> float:
     print(f"model {type(model).__name__}: {sum(p.size for p in model.params):,} parameters, optimizer {args.optimizer}")
 
     if folder:
-        train(args, model, corpus, folder)
+        with parser.reporting_errors():
+            train(args, model, corpus, folder)
     test_perplexity = perplexity(evaluate(model, *words_and_successors(corpus.test)))
     print(f"test perplexity {test_perplexity:.2f}")
     print_samples(args, model, corpus, rng)
@@ -201,4 +206,4 @@ def main(argv: list[str] | None = None) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

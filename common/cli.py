@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,15 +18,15 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
 
     def error(self, message: str) -> None:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
     @contextmanager
     def reporting_errors(self) -> Iterator[None]:
-        """Turn what a user can mend, a bad file or value or a missing GPU, into one line and exit code 2."""
+        """Turn what a user can mend, such as a bad file or value or a missing GPU, into one line and exit code 2."""
         try:
             yield
-        except (OSError, ValueError, GpuUnavailable) as error:
-            self.error(" ".join(str(error).split()))
+        except (OSError, ValueError, MemoryError, FloatingPointError, GpuUnavailable) as error:
+            self.error(str(error))
 
 
 def number(kind: type, low: float, high: float = float("inf"), low_included: bool = False) -> Callable[[str], float]:
@@ -37,6 +38,8 @@ def number(kind: type, low: float, high: float = float("inf"), low_included: boo
     def convert(text: str) -> float:
         try:
             value = kind(text)
+            if not math.isfinite(value):
+                raise ValueError
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not {'a whole' if kind is int else 'a'} number") from None
         if not (low < value < high or (low_included and value == low)):
@@ -56,7 +59,16 @@ fraction = number(float, 0, 1, low_included=True)
 
 
 def use_utf8() -> None:
-    """Print any language in any locale; what a terminal cannot show becomes an escape, not an error."""
+    """Print any language in any locale, and each line as it is made, even into a file."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a script's ``main``; Ctrl-C ends it with a line and the exit code that shells expect."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -162,7 +162,10 @@ def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
         if not zipfile.is_zipfile(file):
             raise problem
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise problem from error
+    if not all(isinstance(x, np.ndarray) for x in arrays.values()):  # other files come as bytes
+        raise problem
+    return arrays

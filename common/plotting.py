@@ -34,7 +34,7 @@ def plot_learning_curve(history: list[dict[str, float | None]], path: str | Path
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("epoch")
     axes.set_ylabel("perplexity (log scale)")
-    axes.set_title(title)
+    axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path)

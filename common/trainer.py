@@ -7,6 +7,7 @@ import math
 import time
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from common.backend import Array
@@ -107,7 +108,9 @@ class RnnlmTrainer:
         batches = OffsetBatches(*self.model.asarrays(xs, ts), batch_size, time_size, restart)
         self._start = time.perf_counter()
         self._history_path = history_path
-        with tqdm(total=max_epoch * len(batches), unit="step", disable=None, dynamic_ncols=True) as bar:
+        # A loss that is lost is reported by _record, with advice.
+        silently = np.errstate(over="ignore", invalid="ignore")
+        with silently, tqdm(total=max_epoch * len(batches), unit="step", disable=None, dynamic_ncols=True) as bar:
             try:
                 for _ in range(max_epoch):
                     record = self._train_epoch(batches, max_grad, eval_interval, bar)
@@ -171,9 +174,9 @@ class RnnlmTrainer:
             record["valid_perplexity"] = perplexity(evaluate(self.model, *valid))
             fallen = record["valid_perplexity"] < self.best_perplexity
             if fallen:
-                self.best_perplexity = record["valid_perplexity"]
                 if best_path is not None:
                     self.model.save(best_path)
+                self.best_perplexity = record["valid_perplexity"]
         record["seconds"] = time.perf_counter() - self._start
         self._add(record)
         return fallen

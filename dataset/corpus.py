@@ -51,6 +51,7 @@ class Corpus:
         """A checksum of all ids and words: the same text, split and vocabulary give the same one anywhere."""
         digest = hashlib.sha256("\n".join(self.id_to_word).encode())
         for ids in (self.train, self.valid, self.test):
+            digest.update(f"\n{len(ids)}\n".encode())
             digest.update(ids.astype("<i4").tobytes())
         return digest.hexdigest()
 

@@ -49,7 +49,7 @@ def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corp
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")  # without the byte order mark that some editors write
+        text = path.read_bytes().decode("utf-8")
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -57,3 +57,5 @@ def _read(path: Path) -> str:
             f"{path} is not UTF-8 text (byte {error.start:,}: {error.reason}); "
             f"convert it first, for example with: iconv -f SHIFT_JIS -t UTF-8 {path} > utf8.txt"
         ) from error
+    # Without the byte order mark that some editors write, and with one kind of line end.
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
