@@ -22,8 +22,10 @@ def plot_learning_curve(history: list[dict[str, float | None]], path: str | Path
     figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    epochs = [record["epoch"] for record in history]
-    axes.plot(epochs, [record["train_perplexity"] for record in history], color="tab:blue", lw=1, label="train")
+    # Inside an epoch, how well the model did just then; without such records, the means of the epochs.
+    inside = [record for record in history if record["epoch"] % 1] or history
+    train = [(record["epoch"], record["train_perplexity"]) for record in inside]
+    axes.plot(*zip(*train), color="tab:blue", lw=1, label="train")
     valid = [(r["epoch"], r["valid_perplexity"]) for r in history if r["valid_perplexity"] is not None]
     if valid:
         axes.plot(*zip(*valid), "o-", color="tab:orange", label="valid")

@@ -33,7 +33,7 @@ class RnnlmTrainer:
         A record each ``eval_interval`` steps and at the end of each epoch:
 
         - ``epoch``: epochs trained, with fraction; ``iteration``: steps made
-        - ``train_perplexity``: mean since the record before
+        - ``train_perplexity``: since the record before; at the end of an epoch, of the whole epoch
         - ``valid_perplexity``: at the end of an epoch, where there is a valid text, else None
         - ``lr``: learning rate; ``tokens_per_second``: speed of training, without measuring
         - ``seconds``: since ``fit`` began, measuring included
@@ -133,29 +133,29 @@ class RnnlmTrainer:
         self.epoch += 1
         if batches.restart:
             model.reset_state()
-        loss_sum, steps, began = 0.0, 0, time.perf_counter()
+        epoch, interval = _Meter(), _Meter()
         for i, (x, t) in enumerate(batches, start=1):
-            loss_sum += model.forward(x, t)
+            loss = model.forward(x, t)
             model.backward()
             if max_grad is not None:
                 clip_grads(model.grads, max_grad)
             self.optimizer.update(model.params, model.grads)
-            steps += 1
             self.iteration += 1
             bar.update()
-            if i == len(batches) or (eval_interval and i % eval_interval == 0):
-                loss = float(loss_sum) / steps  # the one number that leaves the GPU
-                words_per_second = steps * x.size / (time.perf_counter() - began)
-                record = self._record(self.epoch - 1 + i / len(batches), loss, words_per_second)
+            epoch.add(loss, x.size)
+            interval.add(loss, x.size)
+            if eval_interval and i % eval_interval == 0 and i < len(batches):
+                record = self._record(self.epoch - 1 + i / len(batches), interval)
+                self._add(record)
                 bar.set_postfix_str(
-                    f"loss {loss:.3f}, perplexity {perplexity(loss):.1f}, {words_per_second:,.0f} tokens/s"
+                    f"loss {math.log(record['train_perplexity']):.3f}, perplexity {record['train_perplexity']:.1f}, "
+                    f"{record['tokens_per_second']:,.0f} tokens/s"
                 )
-                if i < len(batches):
-                    self._add(record)
-                loss_sum, steps, began = 0.0, 0, time.perf_counter()
-        return record
+                interval = _Meter()
+        return self._record(self.epoch, epoch)
 
-    def _record(self, epoch: float, loss: float, words_per_second: float) -> dict[str, float | None]:
+    def _record(self, epoch: float, meter: _Meter) -> dict[str, float | None]:
+        loss, words_per_second = meter.read()
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} after epoch {epoch:.2f}, step {self.iteration}, with learning rate "
@@ -198,3 +198,19 @@ class RnnlmTrainer:
                 if first:
                     writer.writeheader()
                 writer.writerow(record)
+
+
+class _Meter:
+    """Mean loss of some steps, and their speed."""
+
+    def __init__(self) -> None:
+        self.loss, self.steps, self.words, self.began = 0.0, 0, 0, time.perf_counter()
+
+    def add(self, loss: Array | float, words: int) -> None:
+        self.loss += loss
+        self.steps += 1
+        self.words += words
+
+    def read(self) -> tuple[float, float]:
+        """Return (mean loss, words a second)."""
+        return float(self.loss) / self.steps, self.words / (time.perf_counter() - self.began)
