@@ -36,6 +36,7 @@ QUICK = {
     "vocab_size": 500,
     "max_words": 20_000,
     "epochs": 2,
+    "lr": 0.01,
     "samples": 1,
 }
 
@@ -50,16 +51,18 @@ def parse_arguments(parser: OneLineParser, argv: list[str] | None) -> argparse.N
     size = parser.add_argument_group("model")
     size.add_argument("--wordvec-size", type=positive_int, default=100, help="size of a word's vector, D")
     size.add_argument("--hidden-size", type=positive_int, default=100, help="size of the RNN's state, H")
-    size.add_argument("--dropout", type=fraction, default=0.0, help="probability that an element is dropped")
+    # Without dropout, this RNN can fall into a state that its inputs no longer move, and stay there: from a state of
+    # zeros, which it sees once in training, or on text unlike that of training. Perplexities are then absurd.
+    size.add_argument("--dropout", type=fraction, default=0.2, help="probability that an element is dropped")
     size.add_argument("--tie-weights", action="store_true", help="embedding and output share weights; needs D = H")
     size.add_argument("--weights", metavar="FILE", help="start from the weights in this .npz file")
 
     train = parser.add_argument_group("training")
-    train.add_argument("--epochs", type=non_negative_int, default=2, help="times through the text; 0 only measures")
+    train.add_argument("--epochs", type=non_negative_int, default=1, help="times through the text; 0 only measures")
     train.add_argument("--batch-size", type=positive_int, default=20, help="sequences side by side, N")
     train.add_argument("--time-size", type=positive_int, default=35, help="words that gradients reach back, T")
-    train.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="rule that updates the weights")
-    train.add_argument("--lr", type=positive_float, default=10.0, help="learning rate; for adam try 0.002")
+    train.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="rule that updates the weights")
+    train.add_argument("--lr", type=positive_float, default=0.002, help="learning rate; for sgd try 2")
     train.add_argument(
         "--lr-decay",
         type=number(float, 1, low_included=True),
@@ -72,7 +75,7 @@ def parse_arguments(parser: OneLineParser, argv: list[str] | None) -> argparse.N
         metavar="EPOCH",
         help="divide it after this epoch and each that follows, whatever the valid perplexity does",
     )
-    train.add_argument("--max-grad", type=positive_float, default=0.25, help="longest gradient, over all weights")
+    train.add_argument("--max-grad", type=positive_float, default=1.0, help="longest gradient, over all weights")
     train.add_argument(
         "--restart",
         action="store_true",

@@ -8,7 +8,6 @@ one block of a parameter, while the block is in the cache, before it takes the n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -50,20 +49,20 @@ class Optimizer:
             for name in self.memories:
                 setattr(self, name, [get_array_module(w).zeros_like(w) for w in params])
         for arrays in zip(params, grads, *(getattr(self, name) for name in self.memories), strict=True):
-            scratch = None
-            for block in _blocks(arrays[0]):
+            blocks = _blocks(arrays[0])
+            first = arrays[0][blocks[0]]
+            scratch = get_array_module(first).empty_like(first)
+            for block in blocks:
                 views = [x[block] for x in arrays]
-                if scratch is None:
-                    scratch = get_array_module(views[0]).empty_like(views[0])
                 self._update(*views, scratch[: len(views[0])])
 
 
-def _blocks(x: Array) -> Iterator[slice]:
+def _blocks(x: Array) -> list[slice]:
     """Cut the first axis into blocks of about _BLOCK elements; on a GPU, one block."""
-    n = len(x)
-    size = max(1, _BLOCK * n // max(1, x.size)) if get_array_module(x) is np else n
-    for start in range(0, n, size):
-        yield slice(start, start + size)
+    if x.size <= _BLOCK or get_array_module(x) is not np:
+        return [slice(None)]
+    size = max(1, _BLOCK * len(x) // x.size)
+    return [slice(start, start + size) for start in range(0, len(x), size)]
 
 
 class SGD(Optimizer):
