@@ -78,7 +78,8 @@ def write_text(path, lines=300, seed=0):
 
 
 # Sizes of a model that takes no time.
-SMALL = ["--wordvec-size", 8, "--hidden-size", 8, "--batch-size", 4, "--time-size", 5, "--lr", 1, "--samples", 1]
+SMALL = ["--wordvec-size", 8, "--hidden-size", 8, "--batch-size", 4, "--time-size", 5, "--samples", 1]
+SMALL += ["--optimizer", "sgd", "--lr", 1, "--max-grad", 0.25, "--dropout", 0, "--epochs", 2]
 
 
 @pytest.fixture
