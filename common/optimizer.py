@@ -49,20 +49,15 @@ class Optimizer:
             for name in self.memories:
                 setattr(self, name, [get_array_module(w).zeros_like(w) for w in params])
         for arrays in zip(params, grads, *(getattr(self, name) for name in self.memories), strict=True):
-            blocks = _blocks(arrays[0])
-            first = arrays[0][blocks[0]]
-            scratch = get_array_module(first).empty_like(first)
-            for block in blocks:
-                views = [x[block] for x in arrays]
+            w = arrays[0]
+            if w.size <= _BLOCK or get_array_module(w) is not np:
+                self._update(*arrays, get_array_module(w).empty_like(w))
+                continue
+            rows = max(1, _BLOCK * len(w) // w.size)
+            scratch = np.empty_like(w[:rows])
+            for start in range(0, len(w), rows):
+                views = [x[start : start + rows] for x in arrays]
                 self._update(*views, scratch[: len(views[0])])
-
-
-def _blocks(x: Array) -> list[slice]:
-    """Cut the first axis into blocks of about _BLOCK elements; on a GPU, one block."""
-    if x.size <= _BLOCK or get_array_module(x) is not np:
-        return [slice(None)]
-    size = max(1, _BLOCK * len(x) // x.size)
-    return [slice(start, start + size) for start in range(0, len(x), size)]
 
 
 class SGD(Optimizer):
