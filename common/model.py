@@ -13,7 +13,7 @@ import numpy as np
 
 from common.backend import Array, get_array_module, to_cpu, to_gpu
 from common.layers import Layer
-from common.parameter import Parameter, unique_parameters
+from common.parameter import Parameter, lay_out, unique_parameters
 from common.time_layers import TimeAffine, TimeAffineSoftmaxWithLoss, TimeRecurrent
 
 
@@ -43,6 +43,7 @@ class LanguageModel:
         names = [p.name for p in self.parameters]
         if len(set(names)) != len(names):
             raise ValueError(f"two parameters have the same name: {sorted(names)}")
+        lay_out(self.parameters)
 
     @property
     def params(self) -> list[Array]:
@@ -111,12 +112,14 @@ class LanguageModel:
         """Move all parameters to the GPU and forget the state. Make optimizers afterwards."""
         for p in self.parameters:
             p.convert(to_gpu)
+        lay_out(self.parameters)
         self.reset_state()
 
     def to_cpu(self) -> None:
         """Move all parameters to NumPy arrays and forget the state."""
         for p in self.parameters:
             p.convert(to_cpu)
+        lay_out(self.parameters)
         self.reset_state()
 
     def save(self, path: str | Path) -> None:

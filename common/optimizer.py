@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from common.backend import Array, get_array_module
+from common.parameter import joined
 
 _BLOCK = 2**16  # elements of a block: 256 KB in float32
 
@@ -45,6 +46,7 @@ class Optimizer:
             The same arrays, in the same order, at every call. ``params`` are changed in place.
         """
         self.t += 1
+        params, grads = joined(params), joined(grads)
         if self.t == 1:
             for name in self.memories:
                 setattr(self, name, [get_array_module(w).zeros_like(w) for w in params])
@@ -208,6 +210,7 @@ def clip_grads(grads: list[Array], max_norm: float) -> float:
     ----------
     Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
+    grads = joined(grads)
     xp = get_array_module(grads[0])
     norm = xp.sqrt(sum(xp.vdot(g, g) for g in grads))
     rate = max_norm / (norm + 1e-6)

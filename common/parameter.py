@@ -99,3 +99,28 @@ def as_parameter(x: Array | Parameter, name: str) -> Parameter:
 def unique_parameters(parameters: list[Parameter]) -> list[Parameter]:
     """The parameters that own their arrays, each once, in order of first appearance."""
     return list({id(p.base): p.base for p in parameters}.values())
+
+
+def lay_out(parameters: list[Parameter]) -> None:
+    """Move parameters into one array, end to end, and their gradients into another; each becomes a view of its part.
+
+        W (2, 3)   b (3,)           one array:   W W W W W W b b b
+
+    One operation then clips, updates or sends all of them: see ``joined``. Arrays that were taken from a
+    parameter before are no longer the parameter's.
+    """
+    xp = get_array_module(parameters[0].data)
+    ends = np.cumsum([p.data.size for p in parameters]).tolist()
+    data = xp.concatenate([p.data.reshape(-1) for p in parameters])
+    grad = xp.concatenate([p.grad.reshape(-1) for p in parameters])
+    for p, end in zip(parameters, ends):
+        part = slice(end - p.data.size, end)
+        p.data, p._grad = data[part].reshape(p.data.shape), grad[part].reshape(p.data.shape)
+
+
+def joined(arrays: list[Array]) -> list[Array]:
+    """The one array that ``arrays`` are the parts of, in a list, if ``lay_out`` made them; else ``arrays``."""
+    whole = arrays[0].base if arrays else None
+    if whole is None or any(x.base is not whole for x in arrays) or sum(x.size for x in arrays) != whole.size:
+        return arrays
+    return [whole]

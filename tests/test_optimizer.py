@@ -6,6 +6,7 @@ from helpers import normal
 
 import common.optimizer as optimizer
 from common.optimizer import SGD, Adam, AdamW, Momentum, clip_grads
+from common.parameter import Parameter, lay_out
 
 SHAPES = [(7, 3), (5,), (1, 1)]
 
@@ -107,3 +108,19 @@ def test_clip_grads_of_zeros():
     grads = [np.zeros(3)]
     assert clip_grads(grads, 1.0) == 0
     assert not grads[0].any()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_parameters_in_one_array_are_clipped_and_updated_as_if_apart(name):
+    apart, together = ([Parameter(normal(*shape)) for shape in SHAPES] for _ in range(2))
+    lay_out(together)
+    for parameters in (apart, together):
+        rule = RULES[name][0]()
+        for step in range(3):
+            for p in parameters:
+                p.grad[...] = normal(*p.data.shape, seed=step + 1)
+            grads = [p.grad for p in parameters]
+            clip_grads(grads, 0.5)
+            rule.update([p.data for p in parameters], grads)
+    for a, b in zip(apart, together):
+        assert np.allclose(a.data, b.data, rtol=1e-13, atol=0)

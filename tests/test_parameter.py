@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import normal
 
-from common.parameter import Parameter, as_parameter, unique_parameters
+from common.parameter import Parameter, as_parameter, joined, lay_out, unique_parameters
 
 
 def test_transposed_parameter_shares_data_and_gradient():
@@ -69,3 +69,24 @@ def test_wrong_shape_of_gradient_is_refused():
 
 def test_repr_names_it():
     assert repr(Parameter(np.zeros((2, 3), np.float32), "rnn_Wx")) == "Parameter(rnn_Wx, shape=(2, 3), dtype=float32)"
+
+
+def test_laid_out_parameters_keep_values_and_shapes_and_are_parts_of_one_array():
+    W, b = Parameter(normal(2, 3)), Parameter(normal(3))
+    W.add_grad(np.ones((2, 3)))
+    lay_out([W, b])
+    assert np.array_equal(W.data, normal(2, 3))
+    assert np.array_equal(b.data, normal(3))
+    (data,), (grad,) = joined([W.data, b.data]), joined([W.grad, b.grad])
+    assert np.array_equal(data, [*normal(2, 3).ravel(), *normal(3)])
+    assert np.array_equal(grad, [1, 1, 1, 1, 1, 1, 0, 0, 0])
+    assert np.shares_memory(data, W.data)
+    data *= 2
+    assert np.array_equal(W.T.data, 2 * normal(2, 3).T)
+
+
+def test_arrays_that_are_not_all_the_parts_of_one_stay_apart():
+    W, b, other = (Parameter(normal(3)) for _ in range(3))
+    lay_out([W, b])
+    for arrays in ([W.data], [W.data, other.data], [W.data, b.grad], [other.data], []):
+        assert joined(arrays) is arrays

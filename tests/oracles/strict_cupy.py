@@ -38,13 +38,16 @@ class ndarray:
     ----------
     hidden : numpy.ndarray
         The elements. Views of one array share them, as views on a GPU share memory.
+    base : ndarray, optional
+        The array that this one is a view of.
     """
 
     __array_ufunc__ = None  # NumPy refuses its ufuncs, and leaves `numpy_array + x` to __radd__ below
     __hash__ = None
 
-    def __init__(self, hidden: np.ndarray) -> None:
+    def __init__(self, hidden: np.ndarray, base: ndarray | None = None) -> None:
         self._hidden = hidden
+        self.base = base
 
     def __array__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -99,18 +102,22 @@ class ndarray:
 
     # Views, elements and copies
 
+    def _view(self, hidden: np.ndarray) -> ndarray:
+        shared = np.may_share_memory(hidden, self._hidden)
+        return ndarray(hidden, (self if self.base is None else self.base) if shared else None)
+
     @property
     def T(self) -> ndarray:
-        return ndarray(self._hidden.T)
+        return self._view(self._hidden.T)
 
     def reshape(self, *shape: int) -> ndarray:
-        return ndarray(self._hidden.reshape(*_plain(shape)))
+        return self._view(self._hidden.reshape(*_plain(shape)))
 
     def swapaxes(self, axis1: int, axis2: int) -> ndarray:
-        return ndarray(self._hidden.swapaxes(axis1, axis2))
+        return self._view(self._hidden.swapaxes(axis1, axis2))
 
     def __getitem__(self, key: Any) -> ndarray:
-        return _wrap(self._hidden[_index(key)])
+        return self._view(self._hidden[_index(key)])
 
     def __setitem__(self, key: Any, value: ndarray | float) -> None:
         self._hidden[_index(key)] = _unwrap(value)
