@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+# Fonts with Chinese and Japanese characters, of Linux, macOS and Windows; DejaVu Sans, the usual one, has none.
+_CJK_FONTS = ("Noto Sans CJK JP", "IPAexGothic", "IPAGothic", "Hiragino Sans", "Yu Gothic", "MS Gothic")
 
 
 def plot_learning_curve(history: list[dict[str, float | None]], path: str | Path, title: str = "") -> None:
@@ -19,8 +25,7 @@ def plot_learning_curve(history: list[dict[str, float | None]], path: str | Path
     title : str
         Printed above the curves.
     """
-    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(7, 4.5)
     axes = figure.add_subplot()
     # Inside an epoch, how well the model did just then; without such records, the means of the epochs.
     inside = [record for record in history if record["epoch"] % 1] or history
@@ -40,3 +45,97 @@ def plot_learning_curve(history: list[dict[str, float | None]], path: str | Path
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path)
+
+
+def plot_gradient_norms(panels: dict[str, dict[str, Sequence[float]]], path: str | Path) -> None:
+    """Write a PNG file of gradients against time: panels side by side, and in each a curve a model.
+
+    Parameters
+    ----------
+    panels : dict of dict
+        ``panels[title][model][k]`` is the norm of the gradient k steps back in time.
+    path : path of the file
+    """
+    figure = _figure(1 + 4.5 * len(panels), 4.2)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (title, curves) in zip(axes, panels.items()):
+        for name, norms in curves.items():
+            ax.plot(norms, label=name)
+        ax.set_yscale("log")
+        ax.set_title(title)
+        ax.set_xlabel("k, steps back from the word that the loss is about")
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("‖∂L / ∂x‖ k steps back, relative to k = 0 (log scale)")
+    axes[-1].legend()
+    figure.savefig(path)
+
+
+def plot_maps(
+    maps: dict[str, np.ndarray], units: Sequence[int], words: Sequence[str], path: str | Path, title: str = ""
+) -> None:
+    """Write a PNG file of heat maps, one below the other: a row a unit, a column a word.
+
+    Parameters
+    ----------
+    maps : dict of (units, words) arrays
+        Those within [0, 1] are coloured from white to blue, others from blue over white to red, symmetric around 0.
+    units : sequence of int
+        The numbers of the units, to label the rows with.
+    words : sequence of str
+    path : path of the file
+    title : str
+    """
+    figure = _figure(max(6, 2 + 0.45 * len(words)), len(maps) * (0.5 + 0.1 * len(units)) + 1.2)
+    axes = figure.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, (name, values) in zip(axes, maps.items()):
+        limit = float(np.abs(values).max()) or 1.0
+        colours = (
+            {"cmap": "Blues", "vmin": 0, "vmax": 1}
+            if values.min() >= 0 and limit <= 1
+            else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+        )
+        image = ax.imshow(values, aspect="auto", interpolation="nearest", **colours)
+        figure.colorbar(image, ax=ax, pad=0.01)
+        ax.set_title(name, fontsize=10, loc="left")
+        ax.set_ylabel("unit")
+        ax.set_yticks(range(len(units)), units, fontsize=6)
+    axes[-1].set_xticks(range(len(words)), words, rotation=60, ha="right", rotation_mode="anchor", family=_families())
+    axes[-1].tick_params(axis="x", labelsize=9)
+    for label in axes[-1].get_xticklabels():
+        label.set_parse_math(False)
+    axes[-1].set_xlabel("word that is read")
+    figure.suptitle(title, parse_math=False)
+    figure.savefig(path)
+
+
+def show(path: str | Path) -> None:
+    """Show a picture in a window, until it is closed.
+
+    Raises
+    ------
+    ValueError
+        If there is no display.
+    """
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    if matplotlib.get_backend().lower() == "agg":
+        raise ValueError(f"there is no display to show the picture on; it is in {path}")
+    figure = plt.figure(layout="tight")
+    axes = figure.add_subplot()
+    axes.imshow(plt.imread(path))
+    axes.axis("off")
+    plt.show()
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure of so many inches."""
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _families() -> list[str]:
+    """Fonts to take a character from, the first that has it."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _CJK_FONTS if name in installed)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dataset import ptb, sotu, text_file, wikitext2
-from dataset.corpus import Corpus
+from dataset.corpus import SPLITTERS, Corpus, split_words
 
 
 def load(name: str, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
@@ -30,3 +32,16 @@ def load(name: str, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
     if name == "wikitext2":
         return wikitext2.load()
     return text_file.load(name, vocab_size, unit)
+
+
+def splitter(name: str, unit: str = "word") -> Callable[[str], list[str]]:
+    """Return the function that splits a line as ``load(name, unit=unit)`` splits those of its text.
+
+    Parameters
+    ----------
+    name, unit : str
+        As in ``load``.
+    """
+    if name in ("ptb", "wikitext2"):
+        return str.split  # these come split
+    return split_words if name == "sotu" else SPLITTERS[unit]

@@ -1,0 +1,74 @@
+"""Let a trained language model write, word by word.
+
+python ch05_rnn/train_rnnlm.py                             # or another training; it leaves runs/rnnlm-sotu
+python ch06_gated/generate_text.py runs/rnnlm-sotu
+python ch06_gated/generate_text.py runs/rnnlm-sotu --prompt "we the people" --temperature 0.7 --top-p 0.9
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ch06_gated.run_folder import Run, load_run
+from common.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
+from common.generation import generate
+from dataset.corpus import EOS
+
+
+def write(trained: Run, prompt: list[str], length: int, stop: bool, **options) -> None:
+    """Print the prompt and then each word as it is drawn. ``<eos>`` ends the text or, if not ``stop``, the line."""
+    skip = [] if trained.unk_id is None else [trained.unk_id]
+    # A text begins after the end of another.
+    ids = [trained.eos_id, *trained.ids(prompt)]
+    print(trained.separator.join(prompt), end="", flush=True)
+    separator = trained.separator if prompt else ""
+    for i in generate(trained.model, ids, length, skip_ids=skip, stop_id=trained.eos_id if stop else None, **options):
+        word = trained.id_to_word[i]
+        if word == EOS:
+            print(flush=True)
+            separator = ""
+        else:
+            print(separator + word, end="", flush=True)
+            separator = trained.separator
+    print(flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    use_utf8()
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", help="of a training: runs/NAME")
+    parser.add_argument("--prompt", default="", help="how the text begins; nothing: with a new sentence")
+    parser.add_argument("--length", type=positive_int, default=100, help="words to draw, at most")
+    parser.add_argument("--texts", type=positive_int, default=1, help="texts to write, each from the prompt on")
+    parser.add_argument("--temperature", type=positive_float, default=0.8, help="below 1: likelier words; above: rarer")
+    parser.add_argument("--top-k", type=positive_int, metavar="K", help="draw from the K likeliest words only")
+    parser.add_argument(
+        "--top-p",
+        type=number(float, 0, 1.0000001),
+        metavar="P",
+        help="draw from the likeliest words only, which together have probability P",
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true", help=f"go on after {EOS}, in a new line; otherwise the text ends there"
+    )
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the words that are drawn")
+    args = parser.parse_args(argv)
+
+    rng = np.random.default_rng(args.seed)
+    with parser.reporting_errors():
+        trained = load_run(args.folder)
+        for _ in range(args.texts):
+            write(
+                trained,
+                trained.words(args.prompt),
+                args.length,
+                stop=not args.keep_going,
+                rng=rng,
+                temperature=args.temperature,
+                top_k=args.top_k,
+                top_p=args.top_p,
+            )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,97 @@
+"""What the gates and the memory of a trained model do while it reads a sentence, as heat maps.
+
+python ch06_gated/train_lstm_lm.py                    # leaves runs/lstm-sotu
+python ch06_gated/show_gates.py runs/lstm-sotu
+python ch06_gated/show_gates.py runs/lstm-sotu --sentence "the war is over , and the people are free ."
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ch06_gated.run_folder import Run, load_run
+from common.cli import OneLineParser, positive_int, run, use_utf8
+from common.layers import split
+from common.plotting import plot_maps, show
+from common.time_layers import TimeGRU, TimeLSTM, TimeRecurrent
+
+SENTENCE = "the president of the united states has the power to make war , and it is our duty to keep the peace ."
+
+
+def gates_of(layer: TimeRecurrent) -> dict[str, np.ndarray]:
+    """Return, by name, what a layer with gates kept of the sequence it read last: arrays, (T, N, H).
+
+    Raises
+    ------
+    ValueError
+        If the layer has no gates.
+    """
+    if isinstance(layer, TimeLSTM):
+        o, i, f, _ = split(layer.gates, 4)
+        return {
+            "input gate i: how much is taken in": i,
+            "forget gate f: how much is kept": f,
+            "output gate o: how much is shown": o,
+            "memory c": layer.cs[1:],
+            "state h": layer.hs[1:],
+        }
+    if isinstance(layer, TimeGRU):
+        z, r, h_new = split(layer.gates, 3)
+        return {
+            "update gate z: how much of the old state is kept": z,
+            "reset gate r: how much of it the new one may see": r,
+            "candidate h̃": h_new,
+            "state h": layer.hs[1:],
+        }
+    raise ValueError("this model has no gates: it is a simple RNN")
+
+
+def read(trained: Run, words: list[str], layer: int, units: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Let the model read a sentence; return the maps of one layer, (units, words), and the numbers of the units.
+
+    A state has hundreds of units. Shown are those whose state changes most from word to word.
+    """
+    model = trained.model
+    recurrent = [layer for layer in model.layers if isinstance(layer, TimeRecurrent)]
+    if layer > len(recurrent):
+        raise ValueError(f"there is no layer {layer}: the model has {len(recurrent)}")
+    with model.evaluating():
+        # The state before the first word is that after the end of another sentence.
+        model.predict(np.array([[trained.eos_id, *trained.ids(words)]]))
+    maps = {name: values[1:, 0] for name, values in gates_of(recurrent[layer - 1]).items()}  # (words, H)
+    change = np.abs(np.diff(maps["state h"], axis=0)).sum(axis=0)
+    chosen = np.argsort(-change, kind="stable")[:units]
+    return {name: values[:, chosen].T for name, values in maps.items()}, chosen
+
+
+def main(argv: list[str] | None = None) -> dict[str, np.ndarray]:
+    """Write the picture, and return the maps in it."""
+    use_utf8()
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", help="of a training: runs/NAME")
+    parser.add_argument("--sentence", default=SENTENCE, help="what the model reads")
+    parser.add_argument("--layer", type=positive_int, default=1, help="recurrent layer to look into")
+    parser.add_argument("--units", type=positive_int, default=20, help="units to show: those that change most")
+    parser.add_argument("--output", help="file to write the picture to [FOLDER/gates.png]")
+    parser.add_argument("--show", action="store_true", help="show the picture in a window, too")
+    args = parser.parse_args(argv)
+
+    with parser.reporting_errors():
+        trained = load_run(args.folder)
+        words = trained.words(args.sentence)
+        if not words:
+            raise ValueError("the sentence needs at least one word")
+        maps, units = read(trained, words, args.layer, args.units)
+        path = Path(args.output or Path(args.folder) / "gates.png")
+        title = f"{type(trained.model).__name__}, layer {args.layer}: the {len(units)} units that change most"
+        plot_maps(maps, units, words, path, title)
+        print(f"picture in {path}")
+        if args.show:
+            show(path)
+    return maps
+
+
+if __name__ == "__main__":
+    run(main)
