@@ -57,7 +57,7 @@ class Affine(Layer):
 
     def backward(self, dy: Array) -> Array:
         """Map dy, (N, H), to dx, (N, D)."""
-        self.W.add_grad(self.x.T @ dy)
+        self.W.add_product(self.x.T, dy)
         self.b.add_grad(dy.sum(axis=0))
         return dy @ self.W.data.T
 

@@ -29,6 +29,7 @@ class Parameter:
         self.data = data
         self.name = name
         self.base = self
+        self._place: tuple[Array, int] | None = None  # the array that ``lay_out`` put the data into, and where
         self._grad = get_array_module(data).zeros_like(data)
         self._grad_is_old = False
 
@@ -50,6 +51,14 @@ class Parameter:
             self._grad_is_old = False
         else:
             self._grad += d
+
+    def add_product(self, A: Array, B: Array) -> None:
+        """Add A @ B to the gradient, or write it there if the gradient is zero, which saves a copy."""
+        if self._grad_is_old:
+            get_array_module(A).matmul(A, B, out=self._grad)
+            self._grad_is_old = False
+        else:
+            self._grad += A @ B
 
     @property
     def T(self) -> Parameter:
@@ -86,6 +95,9 @@ class _Transposed(Parameter):
     def add_grad(self, d: Array) -> None:
         self.base.add_grad(d.T)
 
+    def add_product(self, A: Array, B: Array) -> None:
+        self.base.add_product(B.T, A.T)
+
     @property
     def T(self) -> Parameter:
         return self.base
@@ -116,6 +128,7 @@ def lay_out(parameters: list[Parameter]) -> None:
     for p, end in zip(parameters, ends):
         part = slice(end - p.data.size, end)
         p.data, p._grad = data[part].reshape(p.data.shape), grad[part].reshape(p.data.shape)
+        p._place = data, part.start
 
 
 def joined(arrays: list[Array]) -> list[Array]:
@@ -124,3 +137,12 @@ def joined(arrays: list[Array]) -> list[Array]:
     if whole is None or any(x.base is not whole for x in arrays) or sum(x.size for x in arrays) != whole.size:
         return arrays
     return [whole]
+
+
+def stacked(W: Parameter, b: Parameter) -> Array:
+    """[W; b], (H + 1, V), of W, (H, V), and b, (V,): a view if ``lay_out`` has put b behind W, else a copy."""
+    if W.base is W and W._place is not None and b._place is not None:
+        (data, start), (other, b_start) = W._place, b._place
+        if W.data.base is data is other and b_start == start + W.data.size:
+            return data[start : b_start + b.data.size].reshape(-1, b.data.size)
+    return get_array_module(W.data).concatenate([W.data, b.data[None]])

@@ -19,7 +19,7 @@ import numpy as np
 from common.backend import Array, Groups, get_array_module
 from common.functions import split_labels
 from common.layers import Affine, Dropout, Embedding, Layer, SoftmaxWithLoss, check_gru_bias, split
-from common.parameter import Parameter, as_parameter
+from common.parameter import Parameter, as_parameter, stacked
 
 _LOGITS = 2**25  # logits that exist at one time, at most: 128 MB in float32
 _CACHED = 2**18  # logits that fit a core's cache: elementwise work on more waits for memory
@@ -181,6 +181,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
         self.b = as_parameter(b, "b")
         self.ignore_label = ignore_label
         self._kept = None
+        self.dWb = None
         super().__init__(self.W, self.b)
 
     def forward(self, hs: Array, ts: Array) -> float:
@@ -188,7 +189,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
         xp = get_array_module(hs)
         self.shape = ts.shape
         # The bias is the weight of an input that is always 1: h W + b = [h 1] [W; b].
-        Wb = xp.concatenate([self.W.data, self.b.data[None]])
+        Wb = stacked(self.W, self.b)
         h = to_rows(hs)
         h1 = xp.concatenate([h, xp.ones_like(h[:, :1])], axis=1)
         t, weights = split_labels(to_rows(ts), self.ignore_label, h.dtype)
@@ -209,8 +210,10 @@ class TimeAffineSoftmaxWithLoss(Layer):
                 # r scales the H columns of h and dh, not the many more columns of y.
                 y[xp.arange(len(t_)), t_] -= total
                 r = (w / total)[:, None]
-                dWb = (r * h1_).T @ y
-                self.dWb = dWb if rows.start == 0 else xp.add(self.dWb, dWb, out=dWb)
+                if rows.start == 0:
+                    xp.matmul((r * h1_).T, y, out=self._dWb_room(Wb))
+                else:
+                    self.dWb += (r * h1_).T @ y
                 dh = xp.matmul(y, self.W.data.T, out=self.dh[rows])
                 dh *= r
         return loss
@@ -228,6 +231,12 @@ class TimeAffineSoftmaxWithLoss(Layer):
         if type(kept) is not type(Wb) or kept.dtype != Wb.dtype or len(kept) < rows:
             self._kept = get_array_module(Wb).empty((rows, Wb.shape[1]), Wb.dtype)
         return self._kept[:rows]
+
+    def _dWb_room(self, Wb: Array) -> Array:
+        """Room for the gradient of Wb, also kept, and in memory in the same order."""
+        if type(self.dWb) is not type(Wb) or (self.dWb.dtype, self.dWb.shape) != (Wb.dtype, Wb.shape):
+            self.dWb = get_array_module(Wb).empty_like(Wb)
+        return self.dWb
 
     @staticmethod
     def _exp(y: Array, t: Array, subtract_max: bool) -> tuple[Array, Array]:
@@ -342,8 +351,9 @@ class TimeRecurrent(Layer):
         N, T, H = dhs.shape
         dhs = dhs.swapaxes(0, 1)
         self.dh = dh = self.xp.zeros((N, H), dtype=dhs.dtype)
-        # `da @ Wh.T` with a copy of the transposed matrix: the product is up to twice as fast.
-        self.WhT = self.xp.ascontiguousarray(self.Wh.data.T)
+        # With a copy of a small Wh, transposed, the products below are faster; a large one takes long to copy.
+        small = self.xp is not np or self.Wh.data.size <= _CACHED
+        self.WhT = self.xp.ascontiguousarray(self.Wh.data.T) if small else None
         da = self.xp.empty_like(self.gates)
         # A few steps at a time, whose derivatives are still in the cache when they are used.
         for steps in reversed(_slices(T, _CACHED // da[0].size if self.xp is np else T)):
@@ -355,7 +365,7 @@ class TimeRecurrent(Layer):
         da = _flat(da)
         if self.groups is not None:
             da = self.groups.sum(da)
-        self.Wx.add_grad(self.x.T @ da)
+        self.Wx.add_product(self.x.T, da)
         db = self.b.grad[: da.shape[1]]
         db += da.sum(axis=0)
         dx = da @ self.Wx.data.T
@@ -365,7 +375,14 @@ class TimeRecurrent(Layer):
         """Make room for what else the cell remembers of each step."""
 
     def _add_recurrent_grads(self, da: Array) -> None:
-        self.Wh.add_grad(_flat(self.hs[:-1]).T @ _flat(da))
+        self.Wh.add_product(_flat(self.hs[:-1]).T, _flat(da))
+
+    def _times_WhT(self, da: Array, out: Array, columns: slice = slice(None)) -> Array:
+        """Set out, (N, H), to da @ Wh[:, columns].T, and return it."""
+        if self.WhT is not None:
+            return self.xp.matmul(da, self.WhT[columns], out=out)
+        out[...] = (self.Wh.data[:, columns] @ da.T).T  # NumPy's library is slow at the product as it stands above
+        return out
 
     def _states(self, initial: Array | None, T: int, N: int) -> Array:
         """Room for the states before and after each step, (T + 1, N, H); the first is ``initial`` if it is carried."""
@@ -418,7 +435,7 @@ class TimeRNN(TimeRecurrent):
 
     def _step_back(self, t: int, dh: Array, da: Array) -> None:
         da *= dh
-        self.xp.matmul(da, self.WhT, out=dh)
+        self._times_WhT(da, out=dh)
 
 
 class TimeGRU(TimeRecurrent):
@@ -485,7 +502,8 @@ class TimeGRU(TimeRecurrent):
             da_r *= r
 
     def _step_back(self, t: int, dh: Array, da: Array) -> None:
-        xp, H = self.xp, dh.shape[1]
+        H = dh.shape[1]
+        room = self.room[:, :H]
         z, r, _ = split(self.gates[t], 3)
         da_z, da_r, da_h = split(da, 3)
         da_z *= dh
@@ -493,13 +511,13 @@ class TimeGRU(TimeRecurrent):
         dh *= z
         if self.reset_after:
             da_r *= da_h
-            dh += (da_h * r) @ self.WhT[2 * H :]
+            dh += self._times_WhT(da_h * r, room, slice(2 * H, None))
         else:
-            d_inner = xp.matmul(da_h, self.WhT[2 * H :], out=self.room[:, :H])
+            d_inner = self._times_WhT(da_h, room, slice(2 * H, None))
             da_r *= d_inner
             d_inner *= r
             dh += d_inner
-        dh += da[:, : 2 * H] @ self.WhT[: 2 * H]
+        dh += self._times_WhT(da[:, : 2 * H], room, slice(2 * H))
 
     def _add_recurrent_grads(self, da: Array) -> None:
         H = da.shape[2] // 3
@@ -621,7 +639,7 @@ class TimeLSTM(TimeRecurrent):
         dc *= f
         if self.p is not None:
             dc += da_i * p_i + da_f * p_f
-        self.xp.matmul(da, self.WhT, out=dh)
+        self._times_WhT(da, out=dh)
 
     def _add_recurrent_grads(self, da: Array) -> None:
         super()._add_recurrent_grads(da)
