@@ -39,6 +39,8 @@ class Config:
     """One language model and how it is trained. D = H."""
 
     name: str
+    cell: str
+    layers: int
     vocab_size: int
     hidden_size: int
     batch_size: int
@@ -46,21 +48,29 @@ class Config:
     optimizer: str
     max_grad: float | None
     steps: int  # in each turn; the first is not counted
+    tied: bool = False
+    dropout: float = 0.0
 
     def __str__(self) -> str:
-        clip = ", clip" if self.max_grad else ""
+        cells = f"{self.layers} x {self.cell}" if self.layers > 1 else self.cell
+        extras = [", tied"] * self.tied + [f", dropout {self.dropout}"] * (self.dropout > 0)
         return (
-            f"{self.name}: RNN {self.hidden_size}, V {self.vocab_size:,}, "
-            f"{self.batch_size} x {self.time_size}, {self.optimizer}{clip}"
+            f"{self.name}: {cells} {self.hidden_size}, V {self.vocab_size:,}{''.join(extras)}, "
+            f"{self.batch_size} x {self.time_size}, {self.optimizer}{', clip' if self.max_grad else ''}"
         )
 
 
 CONFIGS = {
     c.name: c
     for c in (
-        Config("A", 418, 100, 10, 5, "SGD", None, steps=201),
-        Config("R", 10_000, 100, 20, 35, "SGD", 0.25, steps=11),
-        Config("D", 8_000, 512, 64, 100, "Adam", None, steps=3),
+        Config("A", "RNN", 1, 418, 100, 10, 5, "SGD", None, steps=201),
+        Config("R", "RNN", 1, 10_000, 100, 20, 35, "SGD", 0.25, steps=11),
+        Config("B", "LSTM", 1, 10_000, 100, 20, 35, "SGD", 0.25, steps=11),
+        Config("C", "LSTM", 2, 10_000, 200, 20, 20, "SGD", 0.25, steps=9),
+        Config("D", "RNN", 1, 8_000, 512, 64, 100, "Adam", None, steps=3),
+        Config("E", "LSTM", 1, 8_000, 1024, 32, 64, "Adam", None, steps=3),
+        Config("F", "LSTM", 2, 10_000, 650, 20, 35, "SGD", 0.25, steps=4, tied=True, dropout=0.5),
+        Config("G", "GRU", 1, 8_000, 512, 32, 64, "Adam", None, steps=4),
     )
 }
 LEARNING_RATE = {"SGD": 0.1, "Adam": 0.001}
@@ -76,10 +86,18 @@ def batches(config: Config, n: int = 8) -> Words:
 
 def our_step(config: Config, words: Words) -> Step:
     from ch05_rnn.simple_rnnlm import SimpleRnnlm
+    from ch06_gated.gru_lm import GruLm
+    from ch06_gated.lstm_lm import LstmLm
     from common import optimizer as optimizers
 
-    H = config.hidden_size
-    model = SimpleRnnlm(config.vocab_size, H, H, rng=np.random.default_rng(0))
+    V, H = config.vocab_size, config.hidden_size
+    model = {"RNN": SimpleRnnlm, "GRU": GruLm, "LSTM": LstmLm}[config.cell](
+        *(V, H, H),
+        layers=config.layers,
+        dropout=config.dropout,
+        tie_weights=config.tied,
+        rng=np.random.default_rng(0),
+    )
     optimizer = getattr(optimizers, config.optimizer)(LEARNING_RATE[config.optimizer])
     data = Cycle(words)
 
@@ -98,18 +116,23 @@ def torch_step(config: Config, words: Words) -> Step:
 
     torch.set_num_threads(threads())
     torch.manual_seed(0)
-    V, H = config.vocab_size, config.hidden_size
-    embed, rnn, affine = torch.nn.Embedding(V, H), torch.nn.RNN(H, H, batch_first=True), torch.nn.Linear(H, V)
+    V, H, p = config.vocab_size, config.hidden_size, config.dropout
+    embed, affine, drop = torch.nn.Embedding(V, H), torch.nn.Linear(H, V), torch.nn.Dropout(p)
+    between = p if config.layers > 1 else 0.0
+    rnn = getattr(torch.nn, config.cell)(H, H, config.layers, batch_first=True, dropout=between)
+    if config.tied:
+        affine.weight = embed.weight
     model = torch.nn.ModuleList([embed, rnn, affine])
     optimizer = getattr(torch.optim, config.optimizer)(model.parameters(), LEARNING_RATE[config.optimizer])
     data = Cycle([(torch.from_numpy(x), torch.from_numpy(t)) for x, t in words])
-    state = torch.zeros(1, config.batch_size, H)
+    state = None
 
     def step() -> None:
         nonlocal state
         xs, ts = data.next()
-        hs, state = rnn(embed(xs), state.detach())
-        loss = torch.nn.functional.cross_entropy(affine(hs).flatten(0, 1), ts.flatten())
+        hs, state = rnn(drop(embed(xs)), state)
+        state = tuple(s.detach() for s in state) if config.cell == "LSTM" else state.detach()
+        loss = torch.nn.functional.cross_entropy(affine(drop(hs)).flatten(0, 1), ts.flatten())
         optimizer.zero_grad()
         loss.backward()
         if config.max_grad:
@@ -121,30 +144,36 @@ def torch_step(config: Config, words: Words) -> Step:
 
 def bare_products(config: Config, _: Words) -> Step:
     V, H, N, T = config.vocab_size, config.hidden_size, config.batch_size, config.time_size
+    # The columns of Wx and Wh. A GRU needs z and r before it can multiply by the last part of Wh: two products a step.
+    gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[config.cell] * H
+    parts = [slice(0, 2 * H), slice(2 * H, 3 * H)] if config.cell == "GRU" else [slice(0, gates)]
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape, dtype=np.float32)
 
-    x, h, da, dy = normal(T * N, H), normal(T * N, H), normal(T * N, H), normal(T * N, V)
-    Wx, Wh, W = normal(H, H), normal(H, H), normal(H, V)
-    rows, dWx, dW = np.empty_like(x), np.empty_like(Wx), np.empty_like(W)
+    x, h, a, dy = normal(T * N, H), normal(T * N, H), normal(T * N, gates), normal(T * N, V)
+    Wx, Wh, W = normal(H, gates), normal(H, gates), normal(H, V)
+    da, dh, dWx, dW = np.empty_like(a), np.empty_like(h), np.empty_like(Wx), np.empty_like(W)
     step_rows = [slice(t * N, (t + 1) * N) for t in range(T)]
 
     def step() -> None:
-        # Forward: the input of all steps, the recurrence step by step, the logits.
-        np.matmul(x, Wx, out=rows)
-        for t in step_rows:
-            np.matmul(h[t], Wh, out=rows[t])
-        np.matmul(h, W, out=dy)
-        # Backward: the same in the other direction, and the gradients of the three matrices.
+        for _ in range(config.layers):
+            np.matmul(x, Wx, out=a)  # the input of all steps, then the recurrence step by step
+            for t in step_rows:
+                for part in parts:
+                    np.matmul(h[t], Wh[:, part], out=da[t, part])
+        np.matmul(h, W, out=dy)  # the logits
+        # Backward: the same in the other direction, and the gradients of the matrices.
         np.matmul(h.T, dy, out=dW)
-        np.matmul(dy, W.T, out=rows)
-        for t in step_rows:
-            np.matmul(da[t], Wh.T, out=rows[t])
-        np.matmul(h.T, da, out=dWx)  # dWh
-        np.matmul(x.T, da, out=dWx)
-        np.matmul(da, Wx.T, out=rows)
+        np.matmul(dy, W.T, out=dh)
+        for _ in range(config.layers):
+            for t in step_rows:
+                for part in parts:
+                    np.matmul(a[t, part], Wh[:, part].T, out=dh[t])
+            np.matmul(h.T, a, out=dWx)  # dWh
+            np.matmul(x.T, a, out=dWx)
+            np.matmul(a, Wx.T, out=dh)
 
     return step
 
@@ -183,7 +212,7 @@ def work(name: str, config: Config, pipe: Connection) -> None:
 
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # loads more of the library, which is not a step's
     else:
-        import ch05_rnn.simple_rnnlm  # noqa: F401
+        import ch06_gated.lstm_lm  # noqa: F401
         import common.optimizer  # noqa: F401
     words = batches(config)
     before, _ = memory_mb()
