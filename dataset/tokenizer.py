@@ -47,7 +47,7 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; ``<s>``, ``</s>`` and ``<pad>`` leave no trace.
 
-        ``decode(encode(text))`` is ``text`` as the tokenizer sees it: normalised, and with what it does not know marked.
+        ``decode(encode(text))`` is ``text`` as the tokenizer sees it: normalised, with marks for what it does not know.
         """
         raise NotImplementedError
 
