@@ -21,7 +21,7 @@ SENTENCE = "the president of the united states has the power to make war , and i
 
 
 def gates_of(layer: TimeRecurrent) -> dict[str, np.ndarray]:
-    """Return, by name, what a layer with gates kept of the sequence it read last: arrays, (T, N, H).
+    """Return, by name, what a layer with gates kept of the sequence it read last: arrays, (T·N, H).
 
     Raises
     ------
@@ -34,8 +34,8 @@ def gates_of(layer: TimeRecurrent) -> dict[str, np.ndarray]:
             "input gate i: how much is taken in": i,
             "forget gate f: how much is kept": f,
             "output gate o: how much is shown": o,
-            "memory c": layer.cs[1:],
-            "state h": layer.hs[1:],
+            "memory c": layer.cs_new,
+            "state h": layer.hs_new,
         }
     if isinstance(layer, TimeGRU):
         z, r, h_new = split(layer.gates, 3)
@@ -43,7 +43,7 @@ def gates_of(layer: TimeRecurrent) -> dict[str, np.ndarray]:
             "update gate z: how much of the old state is kept": z,
             "reset gate r: how much of it the new one may see": r,
             "candidate h̃": h_new,
-            "state h": layer.hs[1:],
+            "state h": layer.hs_new,
         }
     raise ValueError("this model has no gates: it is a simple RNN")
 
@@ -60,7 +60,7 @@ def read(trained: Run, words: list[str], layer: int, units: int) -> tuple[dict[s
     with model.evaluating():
         # The state before the first word is that after the end of another sentence.
         model.predict(np.array([[trained.eos_id, *trained.ids(words)]]))
-    maps = {name: values[1:, 0] for name, values in gates_of(recurrent[layer - 1]).items()}  # (words, H)
+    maps = {name: values[1:] for name, values in gates_of(recurrent[layer - 1]).items()}  # (words, H)
     change = np.abs(np.diff(maps["state h"], axis=0)).sum(axis=0)
     chosen = np.argsort(-change, kind="stable")[:units]
     return {name: values[:, chosen].T for name, values in maps.items()}, chosen

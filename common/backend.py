@@ -15,6 +15,7 @@ import numpy as np
 Array = np.ndarray  # in type hints: a NumPy array, or a CuPy array with the same methods
 
 _BLOCK = 64  # rows that Groups.sum adds up in one matrix product
+_CACHED = 2**18  # numbers that fit a core's cache: elementwise work on more waits for memory
 
 
 class GpuUnavailable(RuntimeError):
@@ -59,6 +60,22 @@ def to_gpu(x: Array) -> Array:
 def to_cpu(x: Array) -> np.ndarray:
     """Copy a CuPy array to a NumPy array; a NumPy array is returned as it is."""
     return x if get_array_module(x) is np else x.get()
+
+
+def cut(n: int, size: int) -> list[slice]:
+    """Cut range(n) into as few slices of at most ``size`` as will do, of nearly the same length."""
+    count = -(-n // max(size, 1))
+    return [slice(n * k // count, n * (k + 1) // count) for k in range(count)]
+
+
+def cut_to_cache(xp: ModuleType, n: int, width: int) -> list[slice]:
+    """Cut n rows of ``width`` numbers into slices that fit the cache; on a GPU, into one."""
+    return cut(n, _CACHED // width) if xp is np else [slice(0, n)]
+
+
+def fits_cache(x: Array) -> bool:
+    """Whether an array is small enough to stay in the cache, or on a GPU."""
+    return get_array_module(x) is not np or x.size <= _CACHED
 
 
 class Groups:

@@ -116,9 +116,7 @@ class Dropout(Layer):
             self.m = None
             return x
         xp = get_array_module(x)
-        # Drawn by NumPy in float32 whatever the backend and dtype: one seed, one mask.
-        keep = self.rng.random(self.mask_shape(x), dtype=np.float32) >= self.p
-        self.m = xp.asarray(keep.astype(x.dtype))
+        self.m = xp.asarray(self.draw_mask(x.shape).astype(x.dtype))
         self.m *= 1 / (1 - self.p)
         return x * self.m
 
@@ -126,9 +124,9 @@ class Dropout(Layer):
         """Map dy to dx = dy ⊙ m / (1 - p); dx = dy when nothing was dropped."""
         return dy if self.m is None else dy * self.m
 
-    def mask_shape(self, x: Array) -> tuple[int, ...]:
-        """A mask for each element."""
-        return x.shape
+    def draw_mask(self, shape: tuple[int, ...]) -> np.ndarray:
+        """True with probability 1 - p. Drawn in float32 whatever the backend and dtype: one seed, one mask."""
+        return self.rng.random(shape, dtype=np.float32) >= self.p
 
 
 class SoftmaxWithLoss(Layer):

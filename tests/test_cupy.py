@@ -21,7 +21,7 @@ from oracles import strict_cupy
 
 from ch05_rnn import train_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from common import functions, layers, optimizer, time_layers
+from common import backend, functions, layers, optimizer, time_layers
 from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_gpu
 from common.batching import OffsetBatches
 from common.evaluation import evaluate
@@ -55,7 +55,7 @@ def gpu(monkeypatch):
 def same_path(monkeypatch):
     """Let NumPy subtract the maximum of all logits, and take them all at once, as the GPU does."""
     monkeypatch.setattr(time_layers, "_SAFE_SUM", 0.5)  # no sum is safe
-    monkeypatch.setattr(time_layers, "_CACHED", 2**40)
+    monkeypatch.setattr(backend, "_CACHED", 2**40)
 
 
 def on_the_same_path(model):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from helpers import GRADIENT_ERROR, assert_layer_gradients, normal, zero_grads
 
+import common.backend as backend
 import common.time_layers as time_layers
 from common.gradient_check import check_gradients
 from common.layers import RNN
+from common.packing import from_rows, to_rows
 from common.time_layers import (
     TimeAffine,
     TimeAffineSoftmaxWithLoss,
@@ -16,8 +18,6 @@ from common.time_layers import (
     TimeEmbedding,
     TimeRNN,
     TimeSoftmaxWithLoss,
-    from_rows,
-    to_rows,
 )
 
 SHAPES = [(1, 1, 1, 1), (1, 7, 2, 3), (4, 1, 3, 2), (3, 5, 2, 4), (70, 3, 4, 5)]  # N, T, D, H
@@ -34,15 +34,16 @@ def words(N, T, V, seed=0):
 def in_slices(monkeypatch, rows, V):
     """Let the output layer take ``rows`` rows at a time, and the exponential function half as many."""
     monkeypatch.setattr(time_layers, "_LOGITS", rows * V)
-    monkeypatch.setattr(time_layers, "_CACHED", rows * V // 2)
+    monkeypatch.setattr(backend, "_CACHED", rows * V // 2)
 
 
 def test_rows_are_in_the_order_of_time_and_are_views_of_time_major_memory():
     x = np.arange(6).reshape(3, 2).T  # (N, T) = (2, 3), time-major in memory
     assert np.array_equal(x, [[0, 2, 4], [1, 3, 5]])
-    assert np.array_equal(to_rows(x), np.arange(6))
-    assert np.shares_memory(to_rows(x), x)
-    assert np.array_equal(from_rows(to_rows(x), 2, 3), x)
+    rows, layout = to_rows(x)
+    assert np.array_equal(rows, np.arange(6))
+    assert np.shares_memory(rows, x)
+    assert np.array_equal(from_rows(rows, layout), x)
 
 
 # TimeX equals T times X
@@ -170,7 +171,7 @@ def test_distinct_rows_give_what_all_rows_give():
 
 def test_distinct_rows_hold_each_word_once():
     rows = TimeEmbedding(normal(12, 3), distinct=True).forward(np.array([[7, 2, 7], [2, 2, 9]]))
-    assert rows.shape == (2, 3, 3)
+    assert (rows.layout.N, rows.layout.T) == (2, 3)
     assert np.array_equal(rows.rows, normal(12, 3)[[2, 7, 9]])
 
 
