@@ -15,11 +15,10 @@ from common.generation import generate
 from dataset.corpus import EOS
 
 
-def write(trained: Run, prompt: list[str], length: int, stop: bool, **options) -> None:
+def write(trained: Run, prompt: list[str], ids: list[int], length: int, stop: bool, **options) -> None:
     """Print the prompt and then each word as it is drawn. ``<eos>`` ends the text or, if not ``stop``, the line."""
     skip = [] if trained.unk_id is None else [trained.unk_id]
-    # A text begins after the end of another.
-    ids = [trained.eos_id, *trained.ids(prompt)]
+    ids = [trained.eos_id, *ids]  # a text begins after the end of another
     print(trained.separator.join(prompt), end="", flush=True)
     separator = trained.separator if prompt else ""
     for i in generate(trained.model, ids, length, skip_ids=skip, stop_id=trained.eos_id if stop else None, **options):
@@ -57,10 +56,13 @@ def main(argv: list[str] | None = None) -> None:
     rng = np.random.default_rng(args.seed)
     with parser.reporting_errors():
         trained = load_run(args.folder)
+        prompt = trained.words(args.prompt)
+        ids = trained.ids(prompt)
         for _ in range(args.texts):
             write(
                 trained,
-                trained.words(args.prompt),
+                prompt,
+                ids,
                 args.length,
                 stop=not args.keep_going,
                 rng=rng,
