@@ -9,13 +9,17 @@ from helpers import GRADIENT_ERROR, assert_layer_gradients, normal, zero_grads
 import common.backend as backend
 import common.time_layers as time_layers
 from common.gradient_check import check_gradients
-from common.layers import RNN
+from common.layers import GRU, LSTM, RNN
 from common.packing import from_rows, to_rows
 from common.time_layers import (
     TimeAffine,
     TimeAffineSoftmaxWithLoss,
+    TimeBidirectional,
+    TimeBiLSTM,
     TimeDropout,
     TimeEmbedding,
+    TimeGRU,
+    TimeLSTM,
     TimeRNN,
     TimeSoftmaxWithLoss,
 )
@@ -23,8 +27,48 @@ from common.time_layers import (
 SHAPES = [(1, 1, 1, 1), (1, 7, 2, 3), (4, 1, 3, 2), (3, 5, 2, 4), (70, 3, 4, 5)]  # N, T, D, H
 
 
-def weights(D, H, dtype=np.float64):
-    return normal(D, H, dtype=dtype), normal(H, H, seed=1, dtype=dtype) / math.sqrt(H), normal(H, dtype=dtype)
+# Of each cell: gates, parts of the bias, the layer over time, and the layer of one step.
+CELLS = {
+    "RNN": (1, 1, TimeRNN, RNN),
+    "GRU": (3, 3, TimeGRU, GRU),
+    "GRU, reset after": (
+        3,
+        4,
+        lambda *weights, **options: TimeGRU(*weights, **options, reset_after=True),
+        lambda *weights: GRU(*weights, reset_after=True),
+    ),
+    "LSTM": (4, 4, TimeLSTM, LSTM),
+    "LSTM, peepholes": (
+        4,
+        4,
+        lambda Wx, Wh, b, **options: TimeLSTM(Wx, Wh, b, **options, p=peepholes(Wh)),
+        lambda Wx, Wh, b: LSTM(Wx, Wh, b, peepholes(Wh)),
+    ),
+}
+EACH_CELL = pytest.mark.parametrize("cell", CELLS)
+
+
+def weights(D, H, dtype=np.float64, cell="RNN"):
+    gates, parts, _, _ = CELLS[cell]
+    Wh = (normal(H, gates * H, seed=1) / math.sqrt(H)).astype(dtype)
+    return normal(D, gates * H, dtype=dtype), Wh, normal(parts * H, dtype=dtype)
+
+
+def peepholes(Wh):
+    return normal(3 * len(Wh), seed=5, dtype=Wh.dtype)
+
+
+def time_layer(cell, D, H, dtype=np.float64, **options):
+    return CELLS[cell][2](*weights(D, H, dtype, cell), **options)
+
+
+def states(layer, N, H):
+    """A state to start from: h, and for an LSTM c."""
+    return [normal(N, H, seed=k) for k in range(len(layer.state))]
+
+
+def dstates(layer):
+    return [layer.dh, layer.dc] if isinstance(layer, TimeLSTM) else [layer.dh]
 
 
 def words(N, T, V, seed=0):
@@ -51,28 +95,46 @@ def test_rows_are_in_the_order_of_time_and_are_views_of_time_major_memory():
 
 @pytest.mark.parametrize(("N", "T", "D", "H"), SHAPES)
 @pytest.mark.parametrize("carried", [False, True])
-def test_time_rnn_equals_t_times_rnn(N, T, D, H, carried):
-    Wx, Wh, b = weights(D, H)
-    xs, dhs, h = normal(N, T, D), normal(N, T, H, seed=3), normal(N, H)
-    layer = TimeRNN(Wx, Wh, b, stateful=carried)
+@EACH_CELL
+def test_a_sequence_equals_its_steps(cell, N, T, D, H, carried):
+    xs, dhs = normal(N, T, D), normal(N, T, H, seed=3)
+    layer = time_layer(cell, D, H, stateful=carried)
+    state = states(layer, N, H)
     if carried:
-        layer.set_state(h)
+        layer.set_state(*state)
     else:
-        h = np.zeros((N, H))
+        state = [np.zeros((N, H)) for _ in state]
     hs = layer.forward(xs)
     dxs = layer.backward(dhs)
 
-    steps = [RNN(layer.Wx.data, layer.Wh.data, layer.b.data) for _ in range(T)]
+    steps = [CELLS[cell][3](*weights(D, H, cell=cell)) for _ in range(T)]
     for t, step in enumerate(steps):
-        h = step.forward(xs[:, t], h)
-        assert np.allclose(hs[:, t], h, rtol=0, atol=1e-14)
-    dh = np.zeros((N, H))
+        state = step.forward(xs[:, t], *state)
+        state = state if isinstance(state, tuple) else (state,)
+        assert np.allclose(hs[:, t], state[0], rtol=0, atol=1e-14)
+    for ours, theirs in zip(layer.state, state, strict=True):
+        assert np.allclose(ours, theirs, rtol=0, atol=1e-14)
+    dstate = [np.zeros((N, H)) for _ in state]
     for t in reversed(range(T)):
-        dx, dh = steps[t].backward(dhs[:, t] + dh)
+        dx, *dstate = steps[t].backward(dhs[:, t] + dstate[0], *dstate[1:])
         assert np.allclose(dxs[:, t], dx, rtol=0, atol=1e-13)
-    assert np.allclose(layer.dh, dh, rtol=0, atol=1e-13)
-    for ours, theirs in zip(layer.grads, zip(*(step.grads for step in steps))):
+    for ours, theirs in zip(dstates(layer), dstate, strict=True):
+        assert np.allclose(ours, theirs, rtol=0, atol=1e-13)
+    for ours, theirs in zip(layer.grads, zip(*(step.grads for step in steps)), strict=True):
         assert np.allclose(ours, sum(theirs), rtol=1e-12, atol=1e-12)
+
+
+@EACH_CELL
+@pytest.mark.parametrize("cached", [1, 60])
+def test_blocks_of_steps_and_a_large_Wh_change_nothing(monkeypatch, cell, cached):
+    def run():
+        layer = time_layer(cell, 2, 4)
+        return [layer.forward(normal(3, 7, 2)), layer.backward(normal(3, 7, 4)), *layer.grads]
+
+    expected = run()
+    monkeypatch.setattr(backend, "_CACHED", cached)
+    for ours, theirs in zip(run(), expected):
+        assert np.allclose(ours, theirs, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("xs_order", ["C", "F"])
@@ -87,29 +149,68 @@ def test_the_layout_of_the_input_does_not_matter(xs_order):
 
 
 @pytest.mark.parametrize("stateful", [False, True])
-def test_time_rnn_gradients(stateful):
-    xs, h0 = normal(3, 4, 2), normal(3, 5)
-    layer = TimeRNN(*weights(2, 5), stateful=stateful)
+@EACH_CELL
+def test_recurrent_gradients(cell, stateful):
+    xs = normal(3, 4, 2)
+    layer = time_layer(cell, 2, 5, stateful=stateful)
+    state = states(layer, 3, 5)
 
     def forward():
-        layer.set_state(h0 if stateful else None)
+        layer.set_state(*state)
         return layer.forward(xs)
 
     assert_layer_gradients(layer, forward, {"xs": xs})
 
 
-def test_gradient_of_the_initial_state():
-    xs, h0, dhs = normal(3, 4, 2), normal(3, 5), normal(3, 4, 5)
-    layer = TimeRNN(*weights(2, 5), stateful=True)
+@EACH_CELL
+def test_gradient_of_the_initial_state(cell):
+    xs, dhs = normal(3, 4, 2), normal(3, 4, 5)
+    layer = time_layer(cell, 2, 5, stateful=True)
+    state = states(layer, 3, 5)
 
     def loss():
-        layer.set_state(h0)
+        layer.set_state(*state)
         return float((layer.forward(xs) * dhs).sum())
 
     loss()
     layer.backward(dhs)
-    errors = check_gradients(loss, {"h0": h0}, {"h0": layer.dh})
-    assert errors["h0"] <= GRADIENT_ERROR
+    errors = check_gradients(loss, dict(enumerate(state)), dict(enumerate(dstates(layer))))
+    assert max(errors.values()) <= GRADIENT_ERROR
+
+
+@pytest.mark.parametrize("cells", [("RNN", "GRU"), ("LSTM", "LSTM"), ("LSTM, peepholes", "GRU, reset after")], ids=str)
+def test_bidirectional_gradients(cells):
+    xs = normal(3, 4, 2)
+    layer = TimeBidirectional(*(time_layer(cell, 2, 5) for cell in cells))
+    for k, p in enumerate(layer.parameters):
+        p.name = str(k)
+    assert_layer_gradients(layer, lambda: layer.forward(xs), {"xs": xs})
+
+
+@pytest.mark.parametrize("cell", ["RNN", "LSTM"])
+def test_bidirectional_is_a_layer_that_reads_ahead_and_one_that_reads_back(cell):
+    xs = normal(3, 4, 2)
+    hs = TimeBidirectional(time_layer(cell, 2, 5), time_layer(cell, 2, 5)).forward(xs)
+    assert np.allclose(hs[..., :5], time_layer(cell, 2, 5).forward(xs), rtol=0, atol=1e-15)
+    assert np.allclose(hs[:, ::-1, 5:], time_layer(cell, 2, 5).forward(xs[:, ::-1]), rtol=0, atol=1e-15)
+
+
+def test_bi_lstm_is_bidirectional():
+    W = weights(2, 5, cell="LSTM")
+    expected = TimeBidirectional(TimeLSTM(*W), TimeLSTM(*W)).forward(normal(3, 4, 2))
+    assert np.array_equal(TimeBiLSTM(*W, *W).forward(normal(3, 4, 2)), expected)
+
+
+def test_a_bidirectional_layer_cannot_be_stateful():
+    with pytest.raises(ValueError, match="cannot carry its state"):
+        TimeBidirectional(time_layer("RNN", 2, 5), time_layer("RNN", 2, 5, stateful=True))
+
+
+@pytest.mark.parametrize(("reset_after", "parts"), [(False, 4), (True, 3)])
+def test_a_gru_bias_of_the_other_form_is_refused(reset_after, parts):
+    Wx, Wh, _ = weights(2, 5, cell="GRU")
+    with pytest.raises(ValueError, match=rf"b of shape \({5 * (7 - parts)},\), got \({5 * parts},\)"):
+        TimeGRU(Wx, Wh, normal(5 * parts), reset_after=reset_after)
 
 
 def test_time_affine_gradients():
@@ -124,9 +225,10 @@ def test_time_embedding_gradients():
     assert_layer_gradients(layer, lambda: layer.forward(xs), {})
 
 
-def test_time_dropout_gradients():
+@pytest.mark.parametrize("locked", [False, True])
+def test_time_dropout_gradients(locked):
     xs = normal(3, 4, 2)
-    layer = TimeDropout(0.5, np.random.default_rng())
+    layer = TimeDropout(0.5, np.random.default_rng(), locked)
 
     def forward():
         layer.rng = np.random.default_rng(5)
@@ -156,12 +258,13 @@ def test_affine_and_loss_in_one_layer_gradients(monkeypatch, rows):
 # Distinct words
 
 
-def test_distinct_rows_give_what_all_rows_give():
+@EACH_CELL
+def test_distinct_rows_give_what_all_rows_give(cell):
     xs, dhs = words(4, 40, 12), normal(4, 40, 5)
     results = []
     for distinct in (False, True):
         embedding = TimeEmbedding(normal(12, 3), distinct=distinct)
-        rnn = TimeRNN(*weights(3, 5))
+        rnn = time_layer(cell, 3, 5)
         hs = rnn.forward(embedding.forward(xs))
         embedding.backward(rnn.backward(dhs))
         results.append([hs, *rnn.grads, *embedding.grads])
@@ -223,10 +326,11 @@ def test_huge_logits_neither_overflow_nor_vanish(size, dtype):
         assert np.allclose(layer.backward(), affine.backward(loss.backward()), rtol=1e-5, atol=1e-6)
 
 
-def test_a_second_backward_gives_the_same_gradients():
+@EACH_CELL
+def test_a_second_backward_gives_the_same_gradients(cell):
     loss = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
     loss.forward(normal(3, 4, 5), words(3, 4, 6))
-    rnn = TimeRNN(*weights(5, 6))
+    rnn = time_layer(cell, 5, 6)
     rnn.forward(normal(3, 4, 5))
     for layer, upstream in ((loss, 1.0), (rnn, normal(3, 4, 6))):
         first = [layer.backward(upstream).copy(), *(g.copy() for g in layer.grads)]
@@ -239,22 +343,25 @@ def test_a_second_backward_gives_the_same_gradients():
 # The carried state
 
 
-def test_two_windows_with_a_carried_state_equal_one():
+@EACH_CELL
+def test_two_windows_with_a_carried_state_equal_one(cell):
     xs = normal(3, 10, 2)
-    once = TimeRNN(*weights(2, 4)).forward(xs)
-    layer = TimeRNN(*weights(2, 4), stateful=True)
+    once = time_layer(cell, 2, 4).forward(xs)
+    layer = time_layer(cell, 2, 4, stateful=True)
     twice = np.concatenate([layer.forward(xs[:, :5]), layer.forward(xs[:, 5:])], axis=1)
     assert np.allclose(once, twice, rtol=0, atol=1e-15)
 
 
-def test_without_stateful_each_sequence_starts_from_zeros():
-    layer = TimeRNN(*weights(2, 4))
+@EACH_CELL
+def test_without_stateful_each_sequence_starts_from_zeros(cell):
+    layer = time_layer(cell, 2, 4)
     xs = normal(3, 5, 2)
     assert np.array_equal(layer.forward(xs), layer.forward(xs))
 
 
-def test_state_can_be_taken_set_and_reset():
-    layer = TimeRNN(*weights(2, 4), stateful=True)
+@EACH_CELL
+def test_state_can_be_taken_set_and_reset(cell):
+    layer = time_layer(cell, 2, 4, stateful=True)
     xs = normal(3, 5, 2)
     fresh = layer.forward(xs)
     state = layer.state
@@ -265,16 +372,18 @@ def test_state_can_be_taken_set_and_reset():
     assert np.array_equal(layer.forward(xs), fresh)
 
 
-def test_outputs_of_one_window_outlive_the_next():
-    layer = TimeRNN(*weights(2, 4), stateful=True)
+@EACH_CELL
+def test_outputs_of_one_window_outlive_the_next(cell):
+    layer = time_layer(cell, 2, 4, stateful=True)
     first = layer.forward(normal(3, 5, 2))
     kept = first.copy()
     layer.forward(normal(3, 5, 2, seed=1))
     assert np.array_equal(first, kept)
 
 
-def test_a_batch_of_another_size_is_refused_by_name_of_both():
-    layer = TimeRNN(*weights(2, 4), stateful=True)
+@EACH_CELL
+def test_a_batch_of_another_size_is_refused_by_name_of_both(cell):
+    layer = time_layer(cell, 2, 4, stateful=True)
     layer.forward(normal(3, 5, 2))
     with pytest.raises(ValueError, match=r"batch of 3 sequences, but this batch has 2; call reset_state"):
         layer.forward(normal(2, 5, 2))
@@ -284,9 +393,10 @@ def test_a_batch_of_another_size_is_refused_by_name_of_both():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_dtype_follows_the_parameters(dtype):
+@EACH_CELL
+def test_dtype_follows_the_parameters(cell, dtype):
     embedding = TimeEmbedding(normal(7, 2, dtype=dtype), distinct=True)
-    rnn = TimeRNN(*weights(2, 4, dtype))
+    rnn = time_layer(cell, 2, 4, dtype)
     dropout = TimeDropout(0.5, np.random.default_rng(0))
     loss = TimeAffineSoftmaxWithLoss(normal(4, 7, dtype=dtype), normal(7, dtype=dtype))
     xs = words(3, 5, 7)
@@ -294,10 +404,18 @@ def test_dtype_follows_the_parameters(dtype):
     value = loss.forward(hs, xs)
     dhs = dropout.backward(loss.backward(2.0))
     embedding.backward(rnn.backward(dhs))
-    arrays = [hs, dhs, value, rnn.dh, *loss.grads, *rnn.grads, *embedding.grads]
+    arrays = [hs, dhs, value, *dstates(rnn), *rnn.state, *loss.grads, *rnn.grads, *embedding.grads]
     assert {a.dtype for a in arrays} == {np.dtype(dtype)}
 
 
 def test_dropout_masks_differ_from_step_to_step():
     ys = TimeDropout(0.5, np.random.default_rng(0)).forward(np.ones((2, 3, 50)))
     assert not np.array_equal(ys[:, 0], ys[:, 1])
+
+
+def test_a_locked_mask_is_the_same_at_all_steps_and_another_in_the_next_window():
+    layer = TimeDropout(0.5, np.random.default_rng(0), locked=True)
+    ys = layer.forward(np.ones((2, 3, 50)))
+    assert np.array_equal(ys[:, 0], ys[:, 1])
+    assert not np.array_equal(ys[0], ys[1])
+    assert not np.array_equal(layer.forward(np.ones((2, 3, 50))), ys)
