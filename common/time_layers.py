@@ -181,8 +181,8 @@ class TimeAffineSoftmaxWithLoss(Layer):
 
     def forward(self, hs: Array, ts: Array) -> float:
         """Return the loss, in nats a word, of hidden states hs, (N, T, H), with labels ts, (N, T)."""
-        xp = get_array_module(hs)
         h, self.layout = to_rows(hs)
+        xp = get_array_module(h)
         # The bias is the weight of an input that is always 1: h W + b = [h 1] [W; b].
         Wb = stacked(self.W, self.b)
         h1 = xp.concatenate([h, xp.ones_like(h[:, :1])], axis=1)

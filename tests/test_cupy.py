@@ -21,18 +21,27 @@ from oracles import strict_cupy
 
 from ch05_rnn import train_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from common import backend, functions, layers, optimizer, time_layers
+from ch06_gated.better_lstm_lm import BetterLstmLm
+from ch06_gated.gru_lm import GruLm
+from ch06_gated.lstm_lm import LstmLm
+from common import backend, functions, layers, optimizer, recurrent_layers, time_layers
 from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_gpu
 from common.batching import OffsetBatches
 from common.evaluation import evaluate
 from common.generation import generate
-from common.layers import RNN, Affine, Dropout, Embedding, SoftmaxWithLoss
+from common.layers import GRU, LSTM, RNN, Affine, Dropout, Embedding, Gate, OneGateGRU, SoftmaxWithLoss
 from common.optimizer import SGD, Adam, AdamW, Momentum, clip_grads
+from common.packing import PackedSequence, pack, unpack
 from common.time_layers import (
     TimeAffine,
     TimeAffineSoftmaxWithLoss,
+    TimeBidirectional,
+    TimeBiLSTM,
     TimeDropout,
     TimeEmbedding,
+    TimeGRU,
+    TimeLSTM,
+    TimeRecurrent,
     TimeRNN,
     TimeSoftmaxWithLoss,
 )
@@ -40,6 +49,7 @@ from common.trainer import RnnlmTrainer
 
 COMMON = Path(layers.__file__).parent
 N, T, V, D, H = 3, 4, 7, 5, 5
+LENGTHS = [2, 4, 1]  # of N sequences, when they are packed
 
 
 @pytest.fixture
@@ -71,7 +81,9 @@ def on_cpu(x):
 
 
 def flat(results):
-    """Put arrays that may stand in tuples, or be None, into one list."""
+    """Put arrays that may stand in tuples, be packed, or be None, into one list."""
+    if isinstance(results, PackedSequence):
+        return [results.data]
     if isinstance(results, (tuple, list)):
         return [x for part in results for x in flat(part)]
     return [] if results is None else [results]
@@ -338,29 +350,66 @@ def test_split_labels_gives_the_same_on_the_gpu(gpu, ignore_label):
 
 # Layers
 
-# A function that builds the layer of some dtype, its inputs, and the shape of its output (None: a loss).
+
+def recurrent(w, gates, biases=None):
+    """Wx, Wh and b of a cell, which has as many parts of b as gates, or ``biases``."""
+    return w(D, gates * H), w(H, gates * H), w((biases or gates) * H)
+
+
+# A function that builds the layer of some dtype, its inputs, and the shapes of its outputs (none: a loss). The name
+# is that of the class and, behind a comma, of one of its forms.
 LAYERS = {
-    "Affine": (lambda w: Affine(w(D, H), w(H)), lambda x: [x(N, D)], (N, H)),
-    "Embedding": (lambda w: Embedding(w(V, D)), lambda x: [ids(20)], (20, D)),
-    "Dropout": (lambda w: Dropout(0.4, np.random.default_rng(3)), lambda x: [x(N, D)], (N, D)),
-    "SoftmaxWithLoss": (lambda w: SoftmaxWithLoss(), lambda x: [x(N, V), labels(N)], None),
-    "RNN": (lambda w: RNN(w(D, H), w(H, H), w(H)), lambda x: [x(N, D), x(N, H)], (N, H)),
-    "TimeEmbedding": (lambda w: TimeEmbedding(w(V, D)), lambda x: [ids(N, T)], (N, T, D)),
-    "TimeAffine": (lambda w: TimeAffine(w(D, H), w(H)), lambda x: [x(N, T, D)], (N, T, H)),
-    "TimeDropout": (lambda w: TimeDropout(0.4, np.random.default_rng(3)), lambda x: [x(N, T, D)], (N, T, D)),
-    "TimeSoftmaxWithLoss": (lambda w: TimeSoftmaxWithLoss(), lambda x: [x(N, T, V), labels(N, T)], None),
+    "Affine": (lambda w: Affine(w(D, H), w(H)), lambda x: [x(N, D)], [(N, H)]),
+    "Embedding": (lambda w: Embedding(w(V, D)), lambda x: [ids(20)], [(20, D)]),
+    "Dropout": (lambda w: Dropout(0.4, np.random.default_rng(3)), lambda x: [x(N, D)], [(N, D)]),
+    "SoftmaxWithLoss": (lambda w: SoftmaxWithLoss(), lambda x: [x(N, V), labels(N)], []),
+    "Gate": (lambda w: Gate(w(D, D), w(D)), lambda x: [x(N, D)], [(N, D)]),
+    "TimeEmbedding": (lambda w: TimeEmbedding(w(V, D)), lambda x: [ids(N, T)], [(N, T, D)]),
+    "TimeAffine": (lambda w: TimeAffine(w(D, H), w(H)), lambda x: [x(N, T, D)], [(N, T, H)]),
+    "TimeSoftmaxWithLoss": (lambda w: TimeSoftmaxWithLoss(), lambda x: [x(N, T, V), labels(N, T)], []),
     "TimeAffineSoftmaxWithLoss": (
         lambda w: TimeAffineSoftmaxWithLoss(w(H, V), w(V)),
         lambda x: [x(N, T, H), labels(N, T)],
-        None,
-    ),
-    "TimeRNN": (
-        lambda w: TimeRNN(w(D, H), w(H, H), w(H), stateful=True),
-        lambda x: [x(N, T, D)],
-        (N, T, H),
+        [],
     ),
 }
+CELLS = {
+    "RNN": lambda w: RNN(*recurrent(w, 1)),
+    "OneGateGRU": lambda w: OneGateGRU(*recurrent(w, 2)),
+    "GRU": lambda w: GRU(*recurrent(w, 3)),
+    "GRU, reset after": lambda w: GRU(*recurrent(w, 3, biases=4), reset_after=True),
+}
+LAYERS |= {name: (build, lambda x: [x(N, D), x(N, H)], [(N, H)]) for name, build in CELLS.items()}
+LSTMS = {
+    "LSTM": lambda w: LSTM(*recurrent(w, 4)),
+    "LSTM, peepholes": lambda w: LSTM(*recurrent(w, 4), w(3 * H)),
+}
+LAYERS |= {name: (build, lambda x: [x(N, D), x(N, H), 2 * x(N, H)], [(N, H), (N, H)]) for name, build in LSTMS.items()}
+DROPOUTS = {
+    "TimeDropout": lambda w: TimeDropout(0.4, np.random.default_rng(3)),
+    "TimeDropout, locked": lambda w: TimeDropout(0.4, np.random.default_rng(3), locked=True),
+}
+LAYERS |= {name: (build, lambda x: [x(N, T, D)], [(N, T, D)]) for name, build in DROPOUTS.items()}
+TIME_RECURRENT = {
+    "TimeRNN": lambda w: TimeRNN(*recurrent(w, 1), stateful=True),
+    "TimeGRU": lambda w: TimeGRU(*recurrent(w, 3), stateful=True),
+    "TimeGRU, reset after": lambda w: TimeGRU(*recurrent(w, 3, biases=4), stateful=True, reset_after=True),
+    "TimeLSTM": lambda w: TimeLSTM(*recurrent(w, 4), stateful=True),
+    "TimeLSTM, peepholes": lambda w: TimeLSTM(*recurrent(w, 4), stateful=True, p=w(3 * H)),
+}
+LAYERS |= {name: (build, lambda x: [x(N, T, D)], [(N, T, H)]) for name, build in TIME_RECURRENT.items()}
+BIDIRECTIONAL = {
+    "TimeBidirectional": lambda w: TimeBidirectional(TimeGRU(*recurrent(w, 3)), TimeRNN(*recurrent(w, 1))),
+    "TimeBiLSTM": lambda w: TimeBiLSTM(*recurrent(w, 4), *recurrent(w, 4)),
+}
+LAYERS |= {name: (build, lambda x: [x(N, T, D)], [(N, T, 2 * H)]) for name, build in BIDIRECTIONAL.items()}
+TIME_LAYERS = [name for name in LAYERS if name.startswith("Time")]
 BASES = {"Layer", "TimeRecurrent"}  # they have no forward of their own, or one that needs a subclass
+
+
+def ragged(x):
+    """Pack the first steps of each sequence of x, (N, T, ...)."""
+    return pack([sequence[:length] for sequence, length in zip(x, LENGTHS)])
 
 
 def build_layer(name, device, dtype):
@@ -374,29 +423,29 @@ def layer_inputs(name, device, dtype, seed=0):
     return [device(x) for x in LAYERS[name][1](lambda *shape: normal(*shape, seed=seed, dtype=dtype))]
 
 
-def run_layer(name, device, dtype):
-    """All that a layer computes in two steps of training and one of evaluation."""
-    layer, shape = build_layer(name, device, dtype), LAYERS[name][2]
-    upstream = [] if shape is None else [device(normal(*shape, seed=7, dtype=dtype))]
+def run_layer(name, device, dtype, form=on_cpu):
+    """All that a layer computes in two steps of training and one of evaluation, of arrays or, packed, of ``form``."""
+    layer, shapes = build_layer(name, device, dtype), LAYERS[name][2]
+    upstream = [form(device(normal(*shape, seed=k + 7, dtype=dtype))) for k, shape in enumerate(shapes)]
     results = []
     for step in range(2):  # the second adds to the gradients of the first, and continues its state
-        results.append(layer.forward(*layer_inputs(name, device, dtype, seed=step)))
+        results.append(layer.forward(*map(form, layer_inputs(name, device, dtype, seed=step))))
         results.append(layer.backward(*upstream))
-        results += [getattr(layer, "state", None), getattr(layer, "dh", None)]
+        results += [getattr(layer, attribute, None) for attribute in ("state", "dh", "dc")]
     results.append(layer.grads)
     layer.training = False
-    results.append(layer.forward(*layer_inputs(name, device, dtype, seed=2)))
+    results.append(layer.forward(*map(form, layer_inputs(name, device, dtype, seed=2))))
     return flat(results)
 
 
 def test_every_layer_is_tested():
     found = {
         name
-        for module in (layers, time_layers)
+        for module in (layers, recurrent_layers, time_layers)
         for name, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, layers.Layer)
     }
-    assert found - BASES == set(LAYERS)
+    assert found - BASES == {name.partition(",")[0] for name in LAYERS}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -405,6 +454,23 @@ def test_layers_give_the_same_on_the_gpu(gpu, same_path, name, dtype):
     on_gpu = run_layer(name, to_gpu, dtype)
     assert_on_gpu(on_gpu)
     assert_same_bits(on_gpu, run_layer(name, on_cpu, dtype))
+
+
+@pytest.mark.parametrize("name", TIME_LAYERS)
+def test_layers_give_the_same_of_packed_sequences_on_the_gpu(gpu, same_path, name):
+    on_gpu = run_layer(name, to_gpu, np.float32, ragged)
+    assert_on_gpu(on_gpu)
+    assert_same_bits(on_gpu, run_layer(name, on_cpu, np.float32, ragged))
+
+
+@pytest.mark.parametrize("device", [on_cpu, to_gpu])
+def test_sequences_are_packed_and_unpacked_where_they_are(gpu, device):
+    sequences = [device(normal(length, D)) for length in LENGTHS]
+    packed = pack(sequences)
+    windows = [sequence for window in packed.windows(2) for sequence in unpack(window)]
+    assert {type(x) for x in flat([packed, windows])} == {type(sequences[0])}
+    assert_same_bits(unpack(packed), sequences)
+    assert_same_bits(windows, [sequences[0], sequences[1][:2], sequences[2], sequences[1][2:]])
 
 
 def test_the_loss_in_many_slices_is_the_same_on_the_gpu(gpu, same_path, monkeypatch):
@@ -429,7 +495,7 @@ def test_distinct_words_are_a_matter_of_numpy_alone(gpu):
     assert_same_bits([vectors], [normal(V, D)[ids(N, T)]])
 
 
-@pytest.mark.parametrize("name", ["TimeAffineSoftmaxWithLoss", "TimeRNN", "TimeDropout"])
+@pytest.mark.parametrize("name", ["TimeAffineSoftmaxWithLoss", *DROPOUTS, *TIME_RECURRENT, *BIDIRECTIONAL])
 def test_a_layer_that_has_worked_on_one_side_works_on_the_other(gpu, same_path, name):
     expected = run_layer(name, on_cpu, np.float32)
     for here, there in [(on_cpu, to_gpu), (to_gpu, to_cpu)]:
@@ -498,12 +564,23 @@ MODELS = {
     "dropout": {"dropout": 0.3},
     "tied": {"tie_weights": True},
     "tied, dropout": {"tie_weights": True, "dropout": 0.3},
+    "two layers, locked dropout": {"layers": 2, "dropout": 0.3, "locked_dropout": True},
+    "LSTM": {"model": LstmLm},
+    "LSTM, peepholes, two layers": {"model": LstmLm, "peepholes": True, "layers": 2},
+    "GRU": {"model": GruLm},
+    "GRU, reset after, two layers, tied": {"model": GruLm, "reset_after": True, "layers": 2, "tie_weights": True},
+    "better LSTM": {"model": BetterLstmLm},
+    "better LSTM, peepholes, locked": {"model": BetterLstmLm, "peepholes": True, "locked_dropout": True},
 }
 every_model = pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 
 
+def make_model(model=SimpleRnnlm, **options):
+    return model(V, D, H, rng=np.random.default_rng(0), **options)
+
+
 def build_model(device=on_cpu, **options):
-    model = on_the_same_path(SimpleRnnlm(V, D, H, rng=np.random.default_rng(0), **options))
+    model = on_the_same_path(make_model(**options))
     if device is to_gpu:
         model.to_gpu()
     return model
@@ -540,8 +617,24 @@ def test_training_never_waits_for_the_gpu_and_sends_only_the_masks(gpu, options)
     model, batches = build_model(to_gpu, **options), list(windows(to_gpu))
     strict_cupy.reset_counts()
     train_steps(model, batches)
-    masks = 2 * len(batches) if options.get("dropout") else 0
+    masks = len(batches) * sum(isinstance(layer, TimeDropout) for layer in model.layers)
     assert strict_cupy.counts == {"to_device": masks, "to_host": 0}
+
+
+@every_model
+def test_training_on_packed_sequences_gives_the_same_on_the_gpu(gpu, same_path, options):
+    def train(device):
+        model = build_model(device, **options)
+        wholes = [(ragged(x), ragged(t)) for x, t in windows(device, 2)]
+        parts = [pair for x, t in wholes for pair in zip(x.windows(2), t.windows(2))]
+        results = train_steps(model, wholes)
+        model.reset_state()
+        results += train_steps(model, parts[:2])  # a batch that shrinks, and carries its state
+        return [results, model.params]
+
+    results = train(to_gpu)
+    assert_on_gpu(results)
+    assert_same_bits(results, train(on_cpu))
 
 
 @every_model
@@ -554,7 +647,7 @@ def test_predictions_are_the_same_on_the_gpu(gpu, options):
 
 @every_model
 def test_a_model_with_numpys_shortcuts_trains_nearly_as_on_the_gpu(gpu, options):
-    ours, theirs = (SimpleRnnlm(V, D, H, rng=np.random.default_rng(0), dtype=float, **options) for _ in range(2))
+    ours, theirs = (make_model(dtype=float, **options) for _ in range(2))
     ours.to_gpu()
     train_steps(ours, windows(to_gpu))
     train_steps(theirs, windows(on_cpu))
@@ -621,7 +714,7 @@ def test_evaluating_keeps_state_and_modes_on_the_gpu(gpu, same_path, options):
         results = [model.forward(x, t)]
         with model.evaluating():
             results += [model.forward(x2, t2), model.predict(x)]
-        results += [model.forward(x2, t2), [layer.state for layer in model.layers if isinstance(layer, TimeRNN)]]
+        results += [model.forward(x2, t2), [layer.state for layer in model.layers if isinstance(layer, TimeRecurrent)]]
         model.backward()
         return [*results, model.grads]
 

@@ -1,10 +1,13 @@
 """One-step layers: the equations by hand, and every gradient against central differences."""
 
+import math
+
 import numpy as np
 import pytest
-from helpers import assert_layer_gradients, normal
+from helpers import GRADIENT_ERROR, assert_layer_gradients, normal
 
-from common.layers import RNN, Affine, Dropout, Embedding, SoftmaxWithLoss
+from common.gradient_check import check_gradients
+from common.layers import GRU, LSTM, RNN, Affine, Dropout, Embedding, Gate, OneGateGRU, SoftmaxWithLoss
 
 
 def test_affine_by_hand():
@@ -35,6 +38,87 @@ def test_rnn_gradients():
     x, h_prev = normal(4, 3), normal(4, 5)
     layer = RNN(normal(3, 5), normal(5, 5), normal(5))
     assert_layer_gradients(layer, lambda: layer.forward(x, h_prev), {"x": x, "h_prev": h_prev})
+
+
+def sigmoid(a):
+    return 1 / (1 + math.exp(-a))
+
+
+def one(*numbers):
+    """A matrix of one row, for cells with D = H = 1: a column a gate."""
+    return np.array([numbers], dtype=float)
+
+
+def test_gate_by_hand():
+    y = Gate(one(2.0), np.array([0.5])).forward(one(0.3))
+    assert y[0, 0] == pytest.approx(sigmoid(0.3 * 2 + 0.5) * 0.3, abs=1e-15)
+
+
+def test_one_gate_gru_by_hand():
+    h = OneGateGRU(one(2, -1), one(0.7, 1.5), np.array([0.1, -0.2])).forward(one(0.3), one(0.4))
+    z, h_new = sigmoid(0.3 * 2 + 0.4 * 0.7 + 0.1), math.tanh(0.3 * -1 + 0.4 * 1.5 - 0.2)
+    assert h[0, 0] == pytest.approx((1 - z) * h_new + z * 0.4, abs=1e-15)
+
+
+@pytest.mark.parametrize("reset_after", [False, True])
+def test_gru_by_hand(reset_after):
+    # Weights in the order z, r, h̃.
+    b = [0.1, -0.2, 0.3, 0.6][: 4 if reset_after else 3]
+    h = GRU(one(2, -1, 0.8), one(0.7, 1.5, -0.9), np.array(b), reset_after).forward(one(0.3), one(0.4))
+    z, r = sigmoid(0.3 * 2 + 0.4 * 0.7 + 0.1), sigmoid(0.3 * -1 + 0.4 * 1.5 - 0.2)
+    inner = r * (0.4 * -0.9 + 0.6) if reset_after else r * 0.4 * -0.9
+    h_new = math.tanh(0.3 * 0.8 + 0.3 + inner)
+    assert h[0, 0] == pytest.approx((1 - z) * h_new + z * 0.4, abs=1e-15)
+
+
+@pytest.mark.parametrize("p", [None, [0.5, -0.6, 0.7]])
+def test_lstm_by_hand(p):
+    # Weights in the order o, i, f, c̃; peepholes in the order o, i, f.
+    layer = LSTM(one(2, -1, 0.8, 1.1), one(0.7, 1.5, -0.9, 0.2), np.array([0.1, -0.2, 0.3, -0.4]), p and np.array(p))
+    h, c = layer.forward(one(0.3), one(0.4), one(-0.5))
+    p_o, p_i, p_f = p or [0, 0, 0]
+    i = sigmoid(0.3 * -1 + 0.4 * 1.5 - 0.2 + p_i * -0.5)
+    f = sigmoid(0.3 * 0.8 + 0.4 * -0.9 + 0.3 + p_f * -0.5)
+    new_c = f * -0.5 + i * math.tanh(0.3 * 1.1 + 0.4 * 0.2 - 0.4)
+    o = sigmoid(0.3 * 2 + 0.4 * 0.7 + 0.1 + p_o * new_c)  # it sees the new memory, i and f the old
+    assert c[0, 0] == pytest.approx(new_c, abs=1e-15)
+    assert h[0, 0] == pytest.approx(o * math.tanh(new_c), abs=1e-15)
+
+
+def test_gate_gradients():
+    x = normal(4, 3)
+    layer = Gate(normal(3, 3), normal(3))
+    assert_layer_gradients(layer, lambda: layer.forward(x), {"x": x})
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        OneGateGRU(normal(3, 10), normal(5, 10), normal(10)),
+        GRU(normal(3, 15), normal(5, 15), normal(15)),
+        GRU(normal(3, 15), normal(5, 15), normal(20), reset_after=True),
+    ],
+    ids=["one gate", "GRU", "GRU, reset after"],
+)
+def test_gru_gradients(layer):
+    x, h_prev = normal(4, 3), normal(4, 5)
+    assert_layer_gradients(layer, lambda: layer.forward(x, h_prev), {"x": x, "h_prev": h_prev})
+
+
+@pytest.mark.parametrize("p", [None, normal(15)], ids=["plain", "peepholes"])
+def test_lstm_gradients(p):
+    x, h_prev, c_prev, dh, dc = normal(4, 3), *(normal(4, 5, seed=k) for k in range(4))
+    layer = LSTM(normal(3, 20), normal(5, 20), normal(20), p)
+
+    def loss():
+        h, c = layer.forward(x, h_prev, c_prev)
+        return float((h * dh).sum() + (c * dc).sum())
+
+    loss()
+    inputs = {"x": x, "h_prev": h_prev, "c_prev": c_prev}
+    grads = dict(zip(inputs, layer.backward(dh, dc))) | {q.name: q.grad for q in layer.parameters}
+    errors = check_gradients(loss, inputs | {q.name: q.data for q in layer.parameters}, grads)
+    assert max(errors.values()) <= GRADIENT_ERROR
 
 
 @pytest.mark.parametrize("labels", [[0, 3, 1], [-1, 3, 1], [2, 2, -1]])
