@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ch06_gated.run_folder import Run, load_run
-from common.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
+from common.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8, utf8_text
 from common.generation import generate
 from dataset.corpus import EOS
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     use_utf8()
     parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="of a training: runs/NAME")
-    parser.add_argument("--prompt", default="", help="how the text begins; nothing: with a new sentence")
+    parser.add_argument("--prompt", type=utf8_text, default="", help="how the text begins [with a new sentence]")
     parser.add_argument("--length", type=positive_int, default=100, help="words to draw, at most")
     parser.add_argument("--texts", type=positive_int, default=1, help="texts to write, each from the prompt on")
     parser.add_argument("--temperature", type=positive_float, default=0.8, help="below 1: likelier words; above: rarer")

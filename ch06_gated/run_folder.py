@@ -82,7 +82,8 @@ def load_run(folder: str | Path) -> Run:
         raise ValueError(f"{folder / 'vocabulary.json'} has no {EOS}")
     try:
         model = MODELS[options["model"]](**options["arguments"])
-        corpus, unit = options["corpus"], options["unit"]
+        corpus, unit = str(options["corpus"]), options["unit"]
+        dataset.splitter(corpus, unit)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'options.json'} does not describe a model: {error!r}") from None
     if options["arguments"]["vocab_size"] != len(id_to_word):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ch06_gated.run_folder import Run, load_run
-from common.cli import OneLineParser, positive_int, run, use_utf8
+from common.cli import OneLineParser, positive_int, run, use_utf8, utf8_text
 from common.layers import split
 from common.plotting import plot_maps, show
 from common.time_layers import TimeGRU, TimeLSTM, TimeRecurrent
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> dict[str, np.ndarray]:
     use_utf8()
     parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="of a training: runs/NAME")
-    parser.add_argument("--sentence", default=SENTENCE, help="what the model reads")
+    parser.add_argument("--sentence", type=utf8_text, default=SENTENCE, help="what the model reads")
     parser.add_argument("--layer", type=positive_int, default=1, help="recurrent layer to look into")
     parser.add_argument("--units", type=positive_int, default=20, help="units to show: those that change most")
     parser.add_argument("--output", help="file to write the picture to [FOLDER/gates.png]")

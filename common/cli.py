@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,12 @@ positive_int = number(int, 0)
 non_negative_int = number(int, 0, low_included=True)
 positive_float = number(float, 0)
 fraction = number(float, 0, 1, low_included=True)
+
+
+def utf8_text(text: str) -> str:
+    """A converter for ``add_argument(type=...)``: text in any language, in a locale that knows only ASCII, too."""
+    foreign = any("\udc80" <= character <= "\udcff" for character in text)  # bytes that Python could not decode
+    return os.fsencode(text).decode("utf-8") if foreign else text
 
 
 def use_utf8() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.functions import softmax
-from common.generation import generate
+from common.generation import generate, next_word_distribution
 
 V = 6
 
@@ -73,3 +73,34 @@ def test_the_state_of_training_is_put_back_when_the_text_is_cut_short(model):
 def test_bad_requests_are_refused(model, prompt, temperature, message):
     with pytest.raises(ValueError, match=message):
         next(generate(model, prompt, 3, np.random.default_rng(0), temperature))
+
+
+P = np.array([0.4, 0.3, 0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, P),
+        ({"top_p": 1.0}, P),
+        ({"top_k": 9}, P),
+        ({"top_k": 2}, [4 / 7, 3 / 7, 0, 0]),
+        ({"top_k": 1}, [1, 0, 0, 0]),
+        ({"top_p": 0.5}, [4 / 7, 3 / 7, 0, 0]),
+        ({"top_p": 0.39}, [1, 0, 0, 0]),
+        ({"top_k": 2, "top_p": 0.5}, [1, 0, 0, 0]),  # of the two that are left, the first has 4 / 7
+        ({"temperature": 0.5}, P**2 / (P**2).sum()),
+    ],
+)
+def test_next_word_distribution_by_hand(options, expected):
+    assert np.allclose(next_word_distribution(np.log(P), **options), expected, rtol=0, atol=1e-12)
+
+
+def test_of_equally_likely_words_the_first_are_kept():
+    assert np.allclose(next_word_distribution(np.zeros(4), top_k=2), [0.5, 0.5, 0, 0])
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"top_k": 0}, {"top_p": 0}, {"top_p": 1.1}])
+def test_settings_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}.* must be"):
+        next_word_distribution(np.zeros(4), **options)
