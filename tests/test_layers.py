@@ -85,6 +85,77 @@ def test_lstm_by_hand(p):
     assert h[0, 0] == pytest.approx(o * math.tanh(new_c), abs=1e-15)
 
 
+def product(x, W):
+    """x W of lists, a number at a time."""
+    return [sum(a * row[k] for a, row in zip(x, W)) for k in range(len(W[0]))]
+
+
+@pytest.mark.parametrize("reset_after", [False, True])
+def test_gru_resets_each_element_before_or_after_the_product(reset_after):
+    # With H = 1 both are the same but for the bias, so here H = 2; columns are z z r r h̃ h̃.
+    Wx, b = [[0.3, -0.7, 1.1, -1.4, 0.6, 0.2]], [0.1, 0.4, -0.3, 0.8, -0.5, 0.9, 0.7, -0.6][: 8 if reset_after else 6]
+    Wh = [[0.5, -0.2, 0.9, 1.3, -0.8, 1.6], [-1.2, 0.4, 0.7, -0.1, 1.5, -0.9]]
+    x, h_prev = [0.6], [0.4, -0.5]
+    h = GRU(np.array(Wx), np.array(Wh), np.array(b), reset_after).forward(np.array([x]), np.array([h_prev]))
+    a_x, a_h = product(x, Wx), product(h_prev, Wh)
+    r = [sigmoid(a_x[2 + k] + a_h[2 + k] + b[2 + k]) for k in range(2)]
+    if reset_after:
+        inner = [r[k] * (a_h[4 + k] + b[6 + k]) for k in range(2)]
+    else:
+        inner = product([r[k] * h_prev[k] for k in range(2)], Wh)[4:]
+    for k in range(2):
+        z, h_new = sigmoid(a_x[k] + a_h[k] + b[k]), math.tanh(a_x[4 + k] + b[4 + k] + inner[k])
+        assert h[0, k] == pytest.approx((1 - z) * h_new + z * h_prev[k], abs=1e-15)
+
+
+@pytest.mark.parametrize("cell", [OneGateGRU, GRU])
+def test_an_open_z_keeps_the_old_state(cell):
+    gates = 2 if cell is OneGateGRU else 3
+    b = np.array([100.0] * 2 + [0.5] * 2 * (gates - 1))
+    h_prev = normal(1, 2)
+    assert np.array_equal(cell(np.zeros((1, 2 * gates)), np.zeros((2, 2 * gates)), b).forward(one(0.3), h_prev), h_prev)
+
+
+@pytest.mark.parametrize(("reset_after", "parts"), [(False, 4), (True, 3)])
+def test_a_gru_bias_of_the_other_form_is_refused(reset_after, parts):
+    message = rf"reset_after={reset_after} needs b of shape \({5 * (7 - parts)},\), got \({5 * parts},\)"
+    with pytest.raises(ValueError, match=message):
+        GRU(normal(3, 15), normal(5, 15), normal(5 * parts), reset_after)
+
+
+# Of each gated cell: the layer, and what forward takes; D = 3, H = 5, N = 4.
+GATED = {
+    "gate": (lambda k: Gate(k(3, 3), k(3)), [(4, 3)]),
+    "one gate": (lambda k: OneGateGRU(k(3, 10), k(5, 10), k(10)), [(4, 3), (4, 5)]),
+    "GRU": (lambda k: GRU(k(3, 15), k(5, 15), k(15)), [(4, 3), (4, 5)]),
+    "GRU, reset after": (lambda k: GRU(k(3, 15), k(5, 15), k(20), reset_after=True), [(4, 3), (4, 5)]),
+    "LSTM": (lambda k: LSTM(k(3, 20), k(5, 20), k(20)), [(4, 3), (4, 5), (4, 5)]),
+    "LSTM, peepholes": (lambda k: LSTM(k(3, 20), k(5, 20), k(20), k(15)), [(4, 3), (4, 5), (4, 5)]),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("cell", GATED)
+def test_gated_cells_add_up_gradients_leave_what_they_are_given_and_keep_its_dtype(cell, dtype):
+    make, shapes = GATED[cell]
+    layer = make(lambda *shape: normal(*shape, dtype=dtype))
+    inputs = [normal(*shape, seed=k, dtype=dtype) for k, shape in enumerate(shapes)]
+    outputs = layer.forward(*inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    upstream = [normal(*y.shape, seed=9 + k, dtype=dtype) for k, y in enumerate(outputs)]
+    given = [*inputs, *upstream, *outputs]
+    copies = [a.copy() for a in given]
+    dinputs = layer.backward(*upstream)
+    dinputs = dinputs if isinstance(dinputs, tuple) else (dinputs,)
+    first = [g.copy() for g in layer.grads]
+    layer.backward(*upstream)
+    for a, copy in zip(given, copies):
+        assert np.array_equal(a, copy)
+    for a, g in zip(first, layer.grads):
+        assert np.allclose(g, 2 * a, rtol=1e-6, atol=0)
+    assert {a.dtype for a in (*outputs, *dinputs, *layer.grads)} == {np.dtype(dtype)}
+
+
 def test_gate_gradients():
     x = normal(4, 3)
     layer = Gate(normal(3, 3), normal(3))

@@ -128,21 +128,34 @@ def test_a_sequence_equals_its_steps(cell, N, T, D, H, carried):
 @pytest.mark.parametrize("cached", [1, 60])
 def test_blocks_of_steps_and_a_large_Wh_change_nothing(monkeypatch, cell, cached):
     def run():
-        layer = time_layer(cell, 2, 4)
-        return [layer.forward(normal(3, 7, 2)), layer.backward(normal(3, 7, 4)), *layer.grads]
+        layer = time_layer(cell, 2, 4, stateful=True)
+        layer.set_state(*states(layer, 3, 4))
+        hs, dxs = layer.forward(normal(3, 7, 2)), layer.backward(normal(3, 7, 4))
+        return [hs, dxs, *layer.state, *dstates(layer), *layer.grads]
 
     expected = run()
     monkeypatch.setattr(backend, "_CACHED", cached)
-    for ours, theirs in zip(run(), expected):
+    for ours, theirs in zip(run(), expected, strict=True):
         assert np.allclose(ours, theirs, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("xs_order", ["C", "F"])
-def test_the_layout_of_the_input_does_not_matter(xs_order):
-    Wx, Wh, b = weights(2, 4)
-    xs = normal(3, 5, 2)
-    expected = TimeRNN(Wx, Wh, b).forward(xs)
-    assert np.array_equal(TimeRNN(Wx, Wh, b).forward(np.asarray(xs, order=xs_order)), expected)
+def laid_out(x, axes):
+    """x, (N, T, D), with its axes in memory in this order, the last one densest."""
+    return np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
+
+
+@pytest.mark.parametrize("axes", [(1, 0, 2), (2, 1, 0), (2, 0, 1)], ids=str)
+@EACH_CELL
+def test_the_layout_of_what_comes_in_does_not_matter(cell, axes):
+    xs, dhs = normal(3, 5, 2), normal(3, 5, 4, seed=1)
+    results = []
+    for x, dh in ((xs, dhs), (laid_out(xs, axes), laid_out(dhs, axes))):
+        layer = time_layer(cell, 2, 4)
+        results.append([layer.forward(x), layer.backward(dh), *dstates(layer), *layer.grads])
+        assert np.array_equal(x, xs)  # and it is left as it was
+        assert np.array_equal(dh, dhs)
+    for plain, other in zip(*results, strict=True):
+        assert np.allclose(plain, other, rtol=0, atol=1e-13)
 
 
 # Gradients
@@ -187,23 +200,40 @@ def test_bidirectional_gradients(cells):
     assert_layer_gradients(layer, lambda: layer.forward(xs), {"xs": xs})
 
 
-@pytest.mark.parametrize("cell", ["RNN", "LSTM"])
-def test_bidirectional_is_a_layer_that_reads_ahead_and_one_that_reads_back(cell):
-    xs = normal(3, 4, 2)
-    hs = TimeBidirectional(time_layer(cell, 2, 5), time_layer(cell, 2, 5)).forward(xs)
-    assert np.allclose(hs[..., :5], time_layer(cell, 2, 5).forward(xs), rtol=0, atol=1e-15)
-    assert np.allclose(hs[:, ::-1, 5:], time_layer(cell, 2, 5).forward(xs[:, ::-1]), rtol=0, atol=1e-15)
+def other(layer):
+    """The same layer with other weights, so that it cannot be taken for the first."""
+    for p in layer.parameters:
+        p.data *= -0.7
+    return layer
+
+
+@pytest.mark.parametrize("cells", [("RNN", "GRU"), ("LSTM", "LSTM"), ("LSTM, peepholes", "GRU, reset after")], ids=str)
+def test_bidirectional_is_a_layer_that_reads_ahead_and_one_that_reads_back(cells):
+    xs, dhs = normal(3, 4, 2), normal(3, 4, 10)
+    layer = TimeBidirectional(time_layer(cells[0], 2, 5), other(time_layer(cells[1], 2, 5)))
+    hs, dxs = layer.forward(xs), layer.backward(dhs)
+    ahead, back = time_layer(cells[0], 2, 5), other(time_layer(cells[1], 2, 5))
+    assert np.allclose(hs[..., :5], ahead.forward(xs), rtol=0, atol=1e-15)
+    assert np.allclose(hs[:, ::-1, 5:], back.forward(xs[:, ::-1]), rtol=0, atol=1e-15)
+    expected = ahead.backward(dhs[..., :5]) + back.backward(dhs[:, ::-1, 5:])[:, ::-1]
+    assert np.allclose(dxs, expected, rtol=0, atol=1e-14)
+    for ours, theirs in zip(layer.grads, ahead.grads + back.grads, strict=True):
+        assert np.allclose(ours, theirs, rtol=0, atol=1e-13)
 
 
 def test_bi_lstm_is_bidirectional():
-    W = weights(2, 5, cell="LSTM")
-    expected = TimeBidirectional(TimeLSTM(*W), TimeLSTM(*W)).forward(normal(3, 4, 2))
-    assert np.array_equal(TimeBiLSTM(*W, *W).forward(normal(3, 4, 2)), expected)
+    ahead, back = time_layer("LSTM", 2, 5), other(time_layer("LSTM", 2, 5))
+    layer = TimeBiLSTM(*ahead.params, *back.params)
+    expected = TimeBidirectional(ahead, back).forward(normal(3, 4, 2))
+    assert np.array_equal(layer.forward(normal(3, 4, 2)), expected)
+    for ours, theirs in zip(layer.params, ahead.params + back.params, strict=True):
+        assert ours is theirs
 
 
-def test_a_bidirectional_layer_cannot_be_stateful():
+@pytest.mark.parametrize("stateful", [(True, False), (False, True)])
+def test_a_bidirectional_layer_cannot_be_stateful(stateful):
     with pytest.raises(ValueError, match="cannot carry its state"):
-        TimeBidirectional(time_layer("RNN", 2, 5), time_layer("RNN", 2, 5, stateful=True))
+        TimeBidirectional(*(time_layer("RNN", 2, 5, stateful=one) for one in stateful))
 
 
 @pytest.mark.parametrize(("reset_after", "parts"), [(False, 4), (True, 3)])
@@ -264,10 +294,11 @@ def test_distinct_rows_give_what_all_rows_give(cell):
     results = []
     for distinct in (False, True):
         embedding = TimeEmbedding(normal(12, 3), distinct=distinct)
-        rnn = time_layer(cell, 3, 5)
+        rnn = time_layer(cell, 3, 5, stateful=True)
+        rnn.set_state(*states(rnn, 4, 5))
         hs = rnn.forward(embedding.forward(xs))
         embedding.backward(rnn.backward(dhs))
-        results.append([hs, *rnn.grads, *embedding.grads])
+        results.append([hs, *rnn.state, *dstates(rnn), *rnn.grads, *embedding.grads])
     for plain, distinct in zip(*results):
         assert np.allclose(plain, distinct, rtol=0, atol=1e-12)
 
@@ -340,23 +371,43 @@ def test_a_second_backward_gives_the_same_gradients(cell):
             assert np.array_equal(a, b)
 
 
+@EACH_CELL
+def test_gradients_of_the_same_window_add_up(cell):
+    layer = time_layer(cell, 5, 6)
+    layer.forward(normal(3, 4, 5))
+    layer.backward(normal(3, 4, 6))
+    first = [g.copy() for g in layer.grads]
+    layer.backward(normal(3, 4, 6))
+    for g, ours in zip(first, layer.grads):
+        assert np.allclose(ours, 2 * g, rtol=1e-13, atol=0)
+
+
 # The carried state
 
 
 @EACH_CELL
 def test_two_windows_with_a_carried_state_equal_one(cell):
     xs = normal(3, 10, 2)
-    once = time_layer(cell, 2, 4).forward(xs)
+    whole = time_layer(cell, 2, 4)
+    once = whole.forward(xs)
     layer = time_layer(cell, 2, 4, stateful=True)
-    twice = np.concatenate([layer.forward(xs[:, :5]), layer.forward(xs[:, 5:])], axis=1)
+    twice = np.concatenate([layer.forward(xs[:, :4]), layer.forward(xs[:, 4:])], axis=1)
     assert np.allclose(once, twice, rtol=0, atol=1e-15)
+    for ours, theirs in zip(layer.state, whole.state, strict=True):
+        assert np.allclose(ours, theirs, rtol=0, atol=1e-15)
 
 
 @EACH_CELL
 def test_without_stateful_each_sequence_starts_from_zeros(cell):
     layer = time_layer(cell, 2, 4)
     xs = normal(3, 5, 2)
-    assert np.array_equal(layer.forward(xs), layer.forward(xs))
+    first = layer.forward(xs)
+    assert np.array_equal(layer.forward(xs), first)
+    layer.set_state(*states(layer, 3, 4))
+    assert np.array_equal(layer.forward(xs), first)
+    layer = time_layer(cell, 2, 4, stateful=True)
+    layer.set_state(*(np.zeros((3, 4)) for _ in layer.state))
+    assert np.array_equal(layer.forward(xs), first)
 
 
 @EACH_CELL
@@ -369,24 +420,47 @@ def test_state_can_be_taken_set_and_reset(cell):
     layer.set_state(*state)
     assert np.array_equal(layer.forward(xs), continued)
     layer.reset_state()
+    assert all(part is None for part in layer.state)
     assert np.array_equal(layer.forward(xs), fresh)
+
+
+def test_an_lstm_has_two_states_and_a_memory_that_is_not_given_is_zeros():
+    layer = time_layer("LSTM", 2, 4, stateful=True)
+    h, _ = states(layer, 3, 4)
+    layer.set_state(h, np.zeros((3, 4)))
+    expected = layer.forward(normal(3, 5, 2))
+    layer.set_state(h)
+    assert np.array_equal(layer.forward(normal(3, 5, 2)), expected)
 
 
 @EACH_CELL
 def test_outputs_of_one_window_outlive_the_next(cell):
     layer = time_layer(cell, 2, 4, stateful=True)
-    first = layer.forward(normal(3, 5, 2))
-    kept = first.copy()
+    first = [layer.forward(normal(3, 5, 2)), layer.backward(normal(3, 5, 4)), *layer.state, *dstates(layer)]
+    kept = [a.copy() for a in first]
     layer.forward(normal(3, 5, 2, seed=1))
-    assert np.array_equal(first, kept)
+    layer.backward(normal(3, 5, 4, seed=1))
+    for a, copy in zip(first, kept):
+        assert np.array_equal(a, copy)
 
 
+@pytest.mark.parametrize(("carried", "N"), [(3, 2), (2, 3), (1, 3)])
 @EACH_CELL
-def test_a_batch_of_another_size_is_refused_by_name_of_both(cell):
+def test_a_batch_of_another_size_is_refused_by_name_of_both(cell, carried, N):
     layer = time_layer(cell, 2, 4, stateful=True)
-    layer.forward(normal(3, 5, 2))
-    with pytest.raises(ValueError, match=r"batch of 3 sequences, but this batch has 2; call reset_state"):
-        layer.forward(normal(2, 5, 2))
+    layer.forward(normal(carried, 5, 2))
+    message = rf"{type(layer).__name__} .* batch of {carried} sequences, but this batch has {N}; call reset_state"
+    with pytest.raises(ValueError, match=message):
+        layer.forward(normal(N, 5, 2))
+    layer.reset_state()
+    assert layer.forward(normal(N, 5, 2)).shape == (N, 5, 4)
+
+
+def test_a_memory_of_another_batch_size_is_refused_too():
+    layer = time_layer("LSTM", 2, 4, stateful=True)
+    layer.set_state(np.zeros((3, 4)), np.zeros((1, 4)))
+    with pytest.raises(ValueError, match="batch of 1 sequences, but this batch has 3"):
+        layer.forward(normal(3, 5, 2))
 
 
 # Numbers
@@ -419,3 +493,18 @@ def test_a_locked_mask_is_the_same_at_all_steps_and_another_in_the_next_window()
     assert np.array_equal(ys[:, 0], ys[:, 1])
     assert not np.array_equal(ys[0], ys[1])
     assert not np.array_equal(layer.forward(np.ones((2, 3, 50))), ys)
+
+
+def test_a_locked_dropout_does_nothing_in_evaluation():
+    layer = TimeDropout(0.5, np.random.default_rng(0), locked=True)
+    xs = normal(2, 3, 50)
+    layer.forward(xs)  # leaves a mask, which must not be used below
+    layer.training = False
+    assert np.array_equal(layer.forward(xs), xs)
+    assert np.array_equal(layer.backward(xs), xs)
+
+
+def test_a_locked_mask_drops_a_share_p_and_keeps_the_mean():
+    ys = TimeDropout(0.3, np.random.default_rng(0), locked=True).forward(np.ones((300, 2, 300)))
+    assert (ys == 0).mean() == pytest.approx(0.3, abs=0.01)
+    assert ys.mean() == pytest.approx(1, abs=0.01)
