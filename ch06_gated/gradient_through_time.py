@@ -41,12 +41,14 @@ def gradient_norms(model: RecurrentLm, xs: np.ndarray, ts: np.ndarray) -> np.nda
         Element k is the norm k steps back, its mean over the N windows, divided by that of k = 0.
     """
     embedding, recurrent, _ = model.layers
-    embedding.distinct = False  # a gradient for each word, also for those that are equal
+    distinct, embedding.distinct = embedding.distinct, False  # a gradient for each word, also for those that are equal
     last_only = np.full_like(ts, model.loss_layer.ignore_label)
     last_only[:, -1] = ts[:, -1]
     model.reset_state()
     model.loss_layer.forward(recurrent.forward(embedding.forward(xs)), last_only)
     dxs = recurrent.backward(model.loss_layer.backward())  # (N, T, D)
+    embedding.distinct = distinct
+    model.reset_state()  # what is trained next begins elsewhere
     norms = np.sqrt((dxs.astype(np.float64) ** 2).sum(axis=2)).mean(axis=0)[::-1]
     return norms / norms[0]
 

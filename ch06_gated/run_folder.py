@@ -14,7 +14,7 @@ from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
 from common.recurrent_lm import RecurrentLm
-from dataset.corpus import EOS, UNK
+from dataset.corpus import EOS, UNK, split_characters
 
 MODELS = {model.__name__: model for model in (SimpleRnnlm, LstmLm, GruLm, BetterLstmLm)}
 
@@ -40,7 +40,7 @@ class Run:
         self.word_to_id = {word: i for i, word in enumerate(self.id_to_word)}
         self.eos_id = self.word_to_id[EOS]
         self.unk_id = self.word_to_id.get(UNK)
-        self.separator = "" if self.unit == "char" else " "
+        self.separator = "" if dataset.splitter(self.corpus, self.unit) is split_characters else " "
 
     def words(self, line: str) -> list[str]:
         """Split a line as the text of the training was split."""
@@ -78,15 +78,20 @@ def load_run(folder: str | Path) -> Run:
     options, id_to_word = _read_json(folder / "options.json"), _read_json(folder / "vocabulary.json")
     if not isinstance(id_to_word, list) or not all(isinstance(word, str) for word in id_to_word):
         raise ValueError(f"{folder / 'vocabulary.json'} is not a list of words")
+    if len(set(id_to_word)) != len(id_to_word):
+        raise ValueError(f"{folder / 'vocabulary.json'} has a word twice")
     if EOS not in id_to_word:
         raise ValueError(f"{folder / 'vocabulary.json'} has no {EOS}")
     try:
-        model = MODELS[options["model"]](**options["arguments"])
+        arguments = dict(options["arguments"])
+        if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
+            raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
+        model = MODELS[options["model"]](**arguments)
         corpus, unit = str(options["corpus"]), options["unit"]
         dataset.splitter(corpus, unit)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{folder / 'options.json'} does not describe a model: {error!r}") from None
-    if options["arguments"]["vocab_size"] != len(id_to_word):
+    if arguments["vocab_size"] != len(id_to_word):
         raise ValueError(f"{folder}: options.json and vocabulary.json differ in the number of words")
     model.load(folder / "best_weights.npz")
     return Run(model, id_to_word, corpus, unit)
@@ -95,5 +100,5 @@ def load_run(folder: str | Path) -> Run:
 def _read_json(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or too deeply nested
         raise ValueError(f"{path} is damaged: {error}") from None

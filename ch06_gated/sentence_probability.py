@@ -31,6 +31,7 @@ def log_probability(trained: Run, words: list[str]) -> tuple[float, int]:
 def read_lines(path: str | None) -> Iterator[str]:
     """Yield the lines of a UTF-8 file, or of standard input, that are not empty."""
     data = sys.stdin.buffer.read() if path is None else Path(path).read_bytes()
+    data = data.removeprefix(b"\xef\xbb\xbf")  # a mark that some editors put first
     for k, line in enumerate(data.split(b"\n"), start=1):
         try:
             text = line.decode("utf-8").strip()

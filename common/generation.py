@@ -92,7 +92,8 @@ def next_word_distribution(
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be in (0, 1], got {top_p}")
-    p = softmax(logits / temperature)
+    with np.errstate(over="ignore"):  # at a very low temperature all but the likeliest become -infinity
+        p = softmax((logits - logits.max()) / temperature)
     likeliest_first = np.argsort(-p, kind="stable")
     if top_k is not None:
         p[likeliest_first[top_k:]] = 0

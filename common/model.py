@@ -150,7 +150,9 @@ class LanguageModel:
             found = arrays[p.name]
             if found.shape != p.data.shape:
                 raise ValueError(f"{path}: {p.name} has shape {found.shape}, but this model's has {p.data.shape}")
-            if found.dtype.kind != "f" or not np.isfinite(found).all():
+            with np.errstate(over="ignore"):  # a number too large for this model's dtype becomes infinite
+                finite = found.dtype.kind == "f" and np.isfinite(found.astype(p.data.dtype)).all()
+            if not finite:
                 raise ValueError(f"{path}: {p.name} holds values that are not finite numbers")
         if len(arrays) > len(self.parameters):
             unknown = sorted(set(arrays) - {p.name for p in self.parameters})

@@ -44,7 +44,7 @@ def plot_learning_curve(history: list[dict[str, float | None]], path: str | Path
     axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_gradient_norms(panels: dict[str, dict[str, Sequence[float]]], path: str | Path) -> None:
@@ -67,7 +67,7 @@ def plot_gradient_norms(panels: dict[str, dict[str, Sequence[float]]], path: str
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("‖∂L / ∂x‖ k steps back, relative to k = 0 (log scale)")
     axes[-1].legend()
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_maps(
@@ -105,7 +105,7 @@ def plot_maps(
         label.set_parse_math(False)
     axes[-1].set_xlabel("word that is read")
     figure.suptitle(title, parse_math=False)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def show(path: str | Path) -> None:
@@ -133,6 +133,12 @@ def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    if Path(path).is_dir():  # Matplotlib would write a file of its own naming
+        raise IsADirectoryError(f"{path} is a folder; the picture needs the name of a file")
+    figure.savefig(path)
 
 
 def _families() -> list[str]:

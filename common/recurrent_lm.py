@@ -107,6 +107,8 @@ class RecurrentLm(LanguageModel):
             )
         if tie_weights and D != H:
             raise ValueError(f"tied weights need wordvec_size = hidden_size, got {D} and {H}")
+        if init_range is not None and not 0 < init_range <= 100:
+            raise ValueError(f"init_range must be more than 0 and at most 100, got {init_range}")
         rng = rng or np.random.default_rng()
         weights = InitialWeights(rng, dtype, init_range)
 

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from helpers import write_text
 from hypothesis import settings
 
 from dataset.download import FILES
@@ -54,3 +55,21 @@ def error_line(capsys):
         return err.rstrip()
 
     return run
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """A function that runs the ``main`` of a script here, in a folder of its own, and returns its value and output."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(main, *options):
+        capsys.readouterr()
+        value = main([str(option) for option in options])
+        return value, capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def text(tmp_path):
+    return write_text(tmp_path / "text.txt")

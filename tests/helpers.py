@@ -1,9 +1,18 @@
-"""What several tests need: random arrays, and the gradient check of a layer."""
+"""What several tests need: random arrays, the gradient check of a layer, and scripts that run as a user runs them."""
 
 from __future__ import annotations
 
-import numpy as np
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+import common
 from common.gradient_check import check_gradients
 from common.layers import Layer
 
@@ -35,3 +44,85 @@ def assert_layer_gradients(layer: Layer, forward, inputs: dict[str, np.ndarray])
     grads = {p.name: p.grad for p in layer.parameters} | dict(zip(inputs, dinputs))
     errors = check_gradients(lambda: float((forward() * upstream).sum()), params, grads)
     assert max(errors.values()) <= GRADIENT_ERROR, errors
+
+
+# Scripts
+
+SCRIPTS = {path.name: path for path in Path(common.__file__).parents[1].glob("ch*/*.py")}
+
+# What a training leaves in its folder.
+RESULTS = ["best_weights.npz", "history.csv", "learning_curve.png", "options.json", "vocabulary.json"]
+
+# The poorest place to run in: ASCII only, and nowhere to show a picture.
+_UNSET = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND", "PYTHONIOENCODING")
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name not in _UNSET},
+    "LC_ALL": "C",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONUTF8": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+# Sizes of a model that takes no time.
+SMALL = ["--wordvec-size", 8, "--hidden-size", 8, "--batch-size", 4, "--time-size", 5, "--samples", 1]
+SMALL += ["--optimizer", "sgd", "--lr", 1, "--max-grad", 0.25, "--dropout", 0, "--epochs", 2]
+
+NOT_POSITIVE = ["0", "-1", "many", ""]
+
+
+def run_script(script: str, *options: object, folder: Path, stdin: bytes = b"") -> subprocess.CompletedProcess:
+    """Run a script in ``folder`` to its end, and read what it prints as UTF-8."""
+    ended = subprocess.run(
+        [sys.executable, SCRIPTS[script], *map(str, options)],
+        cwd=folder,
+        env=ENVIRONMENT,
+        input=stdin,
+        capture_output=True,
+        timeout=120,
+    )
+    outputs = ended.stdout, ended.stderr
+    ended.stdout, ended.stderr = (output.decode("utf-8").replace(os.linesep, "\n") for output in outputs)
+    return ended
+
+
+def assert_one_line(ended: subprocess.CompletedProcess, script: str) -> None:
+    """Check that a script has ended with an error in one line."""
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"{script}: error: ")
+    assert ended.stderr.count("\n") == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def printed(pattern: str, output: str) -> list[str]:
+    """The numbers that a pattern finds, each at the start of a line, as they are printed."""
+    return re.findall(rf"^{pattern}(\d+\.\d\d)", output, re.MULTILINE)
+
+
+def perplexities(output: str) -> list[str]:
+    """All perplexities that the training of a language model prints."""
+    return [
+        *printed(r"epoch +\d+  train perplexity +", output),
+        *printed(r"epoch .* valid perplexity +", output),
+        *printed("test perplexity ", output),
+    ]
+
+
+def write_text(path: Path, lines: int = 300, seed: int = 0) -> Path:
+    """Write sentences in which some words follow others more often, so that there is something to learn."""
+    rng = random.Random(seed)
+    subjects, verbs, objects = "the cat|a dog|my aunt|no one", "sees|likes|fears", "fish|rain|music|mice|you"
+    path.write_text(
+        "".join(
+            " ".join(rng.choice(words.split("|")) for words in (subjects, verbs, objects)) + " .\n"
+            for _ in range(lines)
+        ),
+        encoding="utf-8",
+    )
+    return path
+
+
+def cases(options: dict[str, list[str]]) -> pytest.MarkDecorator:
+    """One test for each value of each option."""
+    return pytest.mark.parametrize(
+        ("option", "value"), [(option, value) for option, values in options.items() for value in values]
+    )

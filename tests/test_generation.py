@@ -75,32 +75,113 @@ def test_bad_requests_are_refused(model, prompt, temperature, message):
         next(generate(model, prompt, 3, np.random.default_rng(0), temperature))
 
 
-P = np.array([0.4, 0.3, 0.2, 0.1])
+def test_only_the_likeliest_words_are_drawn(model):
+    with model.evaluating():
+        p = softmax(model.predict(np.array([[2, 4]]))[0, -1])
+    first, second, third = np.argsort(-p)[:3]
+    found = first_words(model, 500, top_k=2)[1:]
+    assert set(np.flatnonzero(found)) == {first, second}
+    assert found[first] == pytest.approx(p[first] / (p[first] + p[second]), abs=0.08)
+    assert set(np.flatnonzero(first_words(model, 50, top_p=0.9 * p[first])[1:])) == {first}
+    # Words that are skipped take no place among those.
+    found = first_words(model, 500, top_k=2, skip_ids=[int(first)])[1:]
+    assert set(np.flatnonzero(found)) == {second, third}
+    assert set(np.flatnonzero(first_words(model, 50, top_p=0.1, skip_ids=[int(first)])[1:])) == {second}
+
+
+P = [0.1, 0.4, 0.2, 0.3]
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({}, P),
-        ({"top_p": 1.0}, P),
-        ({"top_k": 9}, P),
-        ({"top_k": 2}, [4 / 7, 3 / 7, 0, 0]),
-        ({"top_k": 1}, [1, 0, 0, 0]),
-        ({"top_p": 0.5}, [4 / 7, 3 / 7, 0, 0]),
-        ({"top_p": 0.39}, [1, 0, 0, 0]),
-        ({"top_k": 2, "top_p": 0.5}, [1, 0, 0, 0]),  # of the two that are left, the first has 4 / 7
-        ({"temperature": 0.5}, P**2 / (P**2).sum()),
+        ({"top_k": 1}, [0, 1, 0, 0]),
+        ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_k": 3}, [0, 4 / 9, 2 / 9, 3 / 9]),
+        ({"top_k": 4}, P),
+        ({"top_k": 1000}, P),
+        ({"top_p": 1e-9}, [0, 1, 0, 0]),
+        ({"top_p": 0.39}, [0, 1, 0, 0]),
+        ({"top_p": 0.41}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_p": 0.69}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_p": 0.71}, [0, 4 / 9, 2 / 9, 3 / 9]),
+        ({"top_p": 0.89}, [0, 4 / 9, 2 / 9, 3 / 9]),
+        ({"top_p": 0.91}, P),
+        ({"top_p": 1}, P),
+        # Of the two words that are left, the first has 4/7 = 0.57, though of all words it has only 0.4.
+        ({"top_k": 2, "top_p": 0.5}, [0, 1, 0, 0]),
+        ({"top_k": 2, "top_p": 0.6}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_k": 3, "top_p": 0.5}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_k": 3, "top_p": 1}, [0, 4 / 9, 2 / 9, 3 / 9]),
+        ({"top_k": 1, "top_p": 0.99}, [0, 1, 0, 0]),
+        # p ∝ P²: 1, 16, 4, 9. Of these the first has 16/30 = 0.53.
+        ({"temperature": 0.5}, [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
+        ({"temperature": 0.5, "top_p": 0.5}, [0, 1, 0, 0]),
+        ({"temperature": 0.5, "top_k": 2}, [0, 16 / 25, 0, 9 / 25]),
+        ({"temperature": 1e9}, [0.25] * 4),
+        ({"temperature": 1e-9}, [0, 1, 0, 0]),
     ],
 )
-def test_next_word_distribution_by_hand(options, expected):
-    assert np.allclose(next_word_distribution(np.log(P), **options), expected, rtol=0, atol=1e-12)
+def test_the_distribution_of_the_next_word_by_hand(options, expected):
+    logits = np.log(P) + 7  # a constant that changes nothing
+    before = logits.copy()
+    found = next_word_distribution(logits, **options)
+    assert found == pytest.approx(expected, abs=1e-8)
+    assert np.array_equal(found == 0, np.array(expected) == 0) or options.get("temperature") == 1e-9
+    assert found.sum() == pytest.approx(1)
+    assert np.array_equal(logits, before)
 
 
-def test_of_equally_likely_words_the_first_are_kept():
-    assert np.allclose(next_word_distribution(np.zeros(4), top_k=2), [0.5, 0.5, 0, 0])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"top_k": 1}, [1, 0, 0, 0]),
+        ({"top_k": 3}, [1 / 3, 1 / 3, 1 / 3, 0]),
+        ({"top_p": 0.25}, [1, 0, 0, 0]),  # as few as have at least this probability
+        ({"top_p": 0.26}, [1 / 2, 1 / 2, 0, 0]),
+        ({"top_p": 0.5}, [1 / 2, 1 / 2, 0, 0]),
+        ({"top_p": 0.75}, [1 / 3, 1 / 3, 1 / 3, 0]),
+        ({"top_p": 1}, [1 / 4] * 4),
+        ({"top_k": 2, "top_p": 0.5}, [1, 0, 0, 0]),
+    ],
+)
+def test_of_equally_likely_words_the_first_are_kept(options, expected):
+    assert next_word_distribution(np.zeros(4), **options).tolist() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("options", [{"temperature": 0}, {"top_k": 0}, {"top_p": 0}, {"top_p": 1.1}])
-def test_settings_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match=f"{next(iter(options))}.* must be"):
-        next_word_distribution(np.zeros(4), **options)
+def test_of_equally_likely_words_behind_a_likelier_one_the_first_are_kept():
+    logits = np.log([0.125, 0.125, 0.5, 0.125, 0.125])
+    assert next_word_distribution(logits, top_k=3).tolist() == pytest.approx([1 / 6, 1 / 6, 4 / 6, 0, 0])
+
+
+def test_all_of_many_words_stay_with_top_p_1():
+    logits = 5 * np.random.default_rng(0).standard_normal(10_000)
+    assert np.allclose(next_word_distribution(logits, top_p=1), softmax(logits), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 4}, {"top_p": 1}, {"top_k": 4, "top_p": 1}])
+def test_a_word_that_is_ruled_out_stays_so(options):
+    logits = np.log(np.array([0.25, 1, 0.75, 1]))
+    logits[[1, 3]] = -np.inf
+    assert next_word_distribution(logits, **options).tolist() == pytest.approx([0.25, 0, 0.75, 0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0}, "the temperature must be positive, got 0"),
+        ({"temperature": -1}, "the temperature must be positive, got -1"),
+        ({"top_k": 0}, "top_k must be at least 1, got 0"),
+        ({"top_k": -3}, "top_k must be at least 1, got -3"),
+        ({"top_p": 0}, r"top_p must be in \(0, 1\], got 0"),
+        ({"top_p": -0.5}, r"top_p must be in \(0, 1\], got -0.5"),
+        ({"top_p": 1.5}, r"top_p must be in \(0, 1\], got 1.5"),
+        ({"top_p": float("nan")}, r"top_p must be in \(0, 1\], got nan"),
+    ],
+)
+def test_bad_ways_to_draw_a_word_are_refused(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        next_word_distribution(np.log(P), **options)
+    with pytest.raises(ValueError, match=message):
+        next(generate(model, [1], 3, np.random.default_rng(0), **options))

@@ -1,26 +1,83 @@
 """The whole model: gradients with carried state, modes, and files."""
 
 import io
+import math
 import zipfile
 
 import numpy as np
 import pytest
-from helpers import GRADIENT_ERROR
+from helpers import GRADIENT_ERROR, normal
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
+from ch06_gated.better_lstm_lm import BetterLstmLm
+from ch06_gated.gru_lm import GruLm
+from ch06_gated.lstm_lm import LstmLm
 from common.gradient_check import check_gradients
-from common.layers import Layer
+from common.layers import GRU, LSTM, RNN, Affine, Embedding, Layer
 from common.model import LanguageModel
 from common.optimizer import SGD
-from common.time_layers import TimeAffine, TimeEmbedding, TimeRNN
+from common.parameter import Parameter
+from common.time_layers import (
+    TimeAffine,
+    TimeAffineSoftmaxWithLoss,
+    TimeDropout,
+    TimeEmbedding,
+    TimeGRU,
+    TimeLSTM,
+    TimeRecurrent,
+    TimeRNN,
+)
 
 V, D, H, N, T = 7, 4, 5, 3, 4
 
+MODELS = {
+    "RNN": {},
+    "RNN, dropout": {"dropout": 0.3},
+    "RNN, tied": {"tie_weights": True},
+    "RNN, two layers, locked dropout": {"layers": 2, "dropout": 0.3, "locked_dropout": True},
+    "LSTM": {"model": LstmLm, "forget_bias": 1.0},
+    "LSTM, three layers": {"model": LstmLm, "layers": 3},
+    "LSTM, peepholes, two layers, dropout": {"model": LstmLm, "peepholes": True, "layers": 2, "dropout": 0.3},
+    "GRU": {"model": GruLm},
+    "GRU, two layers, tied": {"model": GruLm, "layers": 2, "tie_weights": True},
+    "GRU, reset after, two layers, dropout": {"model": GruLm, "reset_after": True, "layers": 2, "dropout": 0.3},
+    "better LSTM": {"model": BetterLstmLm},
+    "better LSTM, peepholes, locked": {"model": BetterLstmLm, "peepholes": True, "locked_dropout": True},
+    "better LSTM, not tied": {"model": BetterLstmLm, "tie_weights": False},
+}
+EACH_MODEL = pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 
-def build(seed=0, dtype=np.float64, **options):
-    model = SimpleRnnlm(V, D, options.pop("hidden_size", H), rng=np.random.default_rng(seed), dtype=dtype, **options)
-    model.params[0][...] *= 1 if options.get("tie_weights") else 100  # from 0.01; larger, all gradients are of one size
+
+def new(model=SimpleRnnlm, seed=0, dtype=np.float64, **options):
+    """A model as it is made; with tied weights, of H = D."""
+    tied = options.get("tie_weights", model is BetterLstmLm)
+    return model(V, D, D if tied else H, rng=np.random.default_rng(seed), dtype=dtype, **options)
+
+
+def build(**options):
+    """A model with larger parameters: no term is multiplied by zero, and gradients are far above rounding."""
+    model = new(**options)
+    for p in model.parameters:
+        if p.data.ndim == 1:
+            p.data[...] += normal(len(p.data), dtype=p.data.dtype)
+        elif p.name == "embed_W":
+            p.data *= 1 if tied(model) else 100  # from 0.01
+        elif not p.name.endswith("_Wh"):
+            p.data *= 2  # or little reaches the first of three layers
     return model
+
+
+def tied(model):
+    return model.layers[-1].W.base is model.layers[0].W
+
+
+def of_type(model, layer_type):
+    return [layer for layer in model.layers if isinstance(layer, layer_type)]
+
+
+def states(model):
+    """All arrays that the model carries, h and for an LSTM c of each layer."""
+    return [part for layer in of_type(model, TimeRecurrent) for part in layer.state]
 
 
 def batch(n=N, t=T, seed=0):
@@ -33,54 +90,91 @@ def named(model):
 
 
 def reseed_dropout(model, seed=5):
-    for layer in model.layers:
-        if hasattr(layer, "rng"):
-            layer.rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
+    for layer in of_type(model, TimeDropout):
+        layer.rng = rng
 
 
-@pytest.mark.parametrize("options", [{}, {"dropout": 0.3}, {"tie_weights": True, "hidden_size": D}], ids=str)
+@EACH_MODEL
 def test_gradients_of_the_whole_model_with_a_carried_state(options):
     model = build(**options)
     xs, ts = batch()
     ts[0, 1] = -1
     model.forward(*batch(seed=1))  # an earlier window leaves its state
-    (recurrent,) = (layer for layer in model.layers if isinstance(layer, TimeRNN))
-    state = recurrent.state
+    recurrent = of_type(model, TimeRecurrent)
+    carried = [layer.state for layer in recurrent]
 
     def loss():
-        recurrent.set_state(*state)
+        for layer, state in zip(recurrent, carried):
+            layer.set_state(*state)
         reseed_dropout(model)
         return float(model.forward(xs, ts))
 
     loss()
     model.backward()
     params, grads = named(model)
-    errors = check_gradients(loss, params, {name: g.copy() for name, g in grads.items()})
+    grads = {name: g.copy() for name, g in grads.items()}
+    for k, (layer, state) in enumerate(zip(recurrent, carried)):
+        params |= {f"{name} of layer {k}": x for name, x in zip("hc", state)}
+        grads |= {f"{name} of layer {k}": getattr(layer, f"d{name}").copy() for name, _ in zip("hc", state)}
+    errors = check_gradients(loss, params, grads)
     assert max(errors.values()) <= GRADIENT_ERROR, errors
 
 
-def test_two_windows_equal_one_of_twice_the_length():
+@EACH_MODEL
+def test_two_windows_equal_one_of_twice_the_length(options):
     xs, ts = batch(t=10)
-    once = build().forward(xs, ts)
-    model = build()
-    twice = (model.forward(xs[:, :5], ts[:, :5]) + model.forward(xs[:, 5:], ts[:, 5:])) / 2
+    model = build(**options)
+    with model.evaluating():
+        once = model.forward(xs, ts)
+        model.reset_state()
+        twice = (model.forward(xs[:, :5], ts[:, :5]) + model.forward(xs[:, 5:], ts[:, 5:])) / 2
     assert twice == pytest.approx(once, rel=1e-14)
 
 
-def test_predict_gives_the_logits_of_the_loss():
-    model = build()
+def one_step_layer(layer):
+    """The layer of one step that has the parameters of a layer over time."""
+    if isinstance(layer, TimeGRU):
+        return GRU(*layer.params, reset_after=layer.reset_after)
+    kinds = {TimeEmbedding: Embedding, TimeAffine: Affine, TimeRNN: RNN, TimeLSTM: LSTM}
+    return kinds[type(layer)](*layer.params)
+
+
+@EACH_MODEL
+def test_predictions_are_those_of_one_step_layers_one_on_the_other(options):
+    model = build(**options)
+    xs, _ = batch()
+    with model.evaluating():
+        logits = model.predict(xs)
+    embed, *recurrent, affine = (one_step_layer(x) for x in model.layers if not isinstance(x, TimeDropout))
+    H = model.layers[-1].W.data.shape[0]
+    carried = [[np.zeros((N, H))] * (2 if isinstance(layer, LSTM) else 1) for layer in recurrent]
+    for t in range(T):
+        x = embed.forward(xs[:, t])
+        for k, layer in enumerate(recurrent):
+            state = layer.forward(x, *carried[k])
+            carried[k] = state if isinstance(state, tuple) else [state]
+            x = carried[k][0]
+        assert np.allclose(logits[:, t], affine.forward(x), rtol=0, atol=1e-13)
+
+
+@EACH_MODEL
+def test_predict_gives_the_logits_of_the_loss(options):
+    model = build(**options)
     xs, ts = batch()
-    loss = model.forward(xs, ts)
-    model.reset_state()
-    logits = model.predict(xs)
+    with model.evaluating():
+        loss = model.forward(xs, ts)
+        model.reset_state()
+        logits = model.predict(xs)
     assert logits.shape == (N, T, V)
     y = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
     picked = np.take_along_axis(y, ts[:, :, None], axis=2)
     assert -np.log(picked).mean() == pytest.approx(loss, rel=1e-13)
 
 
-def test_backward_starts_from_zero_and_can_be_repeated():
-    model = build(tie_weights=True, hidden_size=D)
+@EACH_MODEL
+def test_backward_starts_from_zero_and_can_be_repeated(options):
+    model = build(**options)
     model.forward(*batch())
     model.backward()
     first = [g.copy() for g in model.grads]
@@ -89,8 +183,9 @@ def test_backward_starts_from_zero_and_can_be_repeated():
         assert np.array_equal(a, b)
 
 
-def test_backward_is_linear_in_the_gradient_of_the_loss():
-    model = build()
+@EACH_MODEL
+def test_backward_is_linear_in_the_gradient_of_the_loss(options):
+    model = build(**options)
     model.forward(*batch())
     model.backward(3.0)
     tripled = [g.copy() for g in model.grads]
@@ -99,13 +194,45 @@ def test_backward_is_linear_in_the_gradient_of_the_loss():
         assert np.allclose(a, 3 * b, rtol=1e-13, atol=1e-16)
 
 
-def test_tied_weights_are_one_parameter():
-    model = build(tie_weights=True, hidden_size=D)
-    assert [p.name for p in model.parameters] == ["embed_W", "rnn_Wx", "rnn_Wh", "rnn_b", "affine_b"]
+@pytest.mark.parametrize(
+    ("options", "cells"),
+    [
+        ({"tie_weights": True}, ["rnn_Wx", "rnn_Wh", "rnn_b"]),
+        ({"model": BetterLstmLm, "layers": 1}, ["lstm_Wx", "lstm_Wh", "lstm_b"]),
+    ],
+    ids=["RNN", "better LSTM"],
+)
+def test_tied_weights_are_one_parameter(options, cells):
+    model = build(**options)
+    assert [p.name for p in model.parameters] == ["embed_W", *cells, "affine_b"]
     model.forward(*batch())
     model.backward()
     SGD(0.1).update(model.params, model.grads)
     assert np.shares_memory(model.layers[-1].W.data, model.params[0])
+    assert np.array_equal(model.layers[-1].W.data, model.params[0].T)
+
+
+@pytest.mark.parametrize("output_first", [False, True])
+@pytest.mark.parametrize("output", [TimeAffine, TimeAffineSoftmaxWithLoss])
+def test_gradients_of_tied_weights_add_up_whichever_layer_comes_first(output, output_first):
+    xs, ts = batch()
+    labels = () if output is TimeAffine else (ts,)
+
+    def layers(W, output_W):
+        return TimeEmbedding(W), output(output_W, np.zeros(V))
+
+    def backward(embedding, last):
+        embedding.forward(xs)
+        upstream = last.forward(normal(N, T, D), *labels)
+        steps = [(embedding, normal(N, T, D, seed=1)), (last, 1.0 if labels else upstream)]
+        for layer, dy in steps[::-1] if output_first else steps:
+            layer.backward(dy)
+        return embedding.W.grad, last.W.grad
+
+    W = Parameter(normal(V, D))
+    dW, _ = backward(*layers(W, W.T))
+    from_embedding, from_output = backward(*layers(normal(V, D), normal(V, D).T))
+    assert np.allclose(dW, from_embedding + from_output.T, rtol=0, atol=1e-14)
 
 
 def test_parameters_with_equal_values_are_not_tied():
@@ -119,42 +246,171 @@ def test_parameters_with_equal_values_are_not_tied():
 # Modes
 
 
-def test_evaluating_uses_its_own_state_and_no_dropout_and_puts_both_back():
-    model = build(dropout=0.5)
+@EACH_MODEL
+def test_evaluating_uses_its_own_state_and_no_dropout_and_puts_both_back(options):
+    model = build(**options)
     xs, ts = batch()
     model.forward(xs, ts)
-    state = model.layers[2].h.copy()
+    kept = [x.copy() for x in states(model)]
     with model.evaluating():
+        assert all(x is None for x in states(model))
         first = model.forward(xs[:2], ts[:2])  # another batch size: the state is a new one
+        assert model.forward(xs[:2], ts[:2]) != first  # the carried state of the evaluation itself
         model.reset_state()
         assert model.forward(xs[:2], ts[:2]) == first  # no dropout: the same again
         assert not any(layer.training for layer in [*model.layers, model.loss_layer])
     assert all(layer.training for layer in [*model.layers, model.loss_layer])
-    assert np.array_equal(model.layers[2].h, state)
+    for ours, before in zip(states(model), kept, strict=True):
+        assert np.array_equal(ours, before)
 
 
-def test_evaluating_puts_everything_back_after_an_error():
-    model = build()
+@EACH_MODEL
+def test_evaluating_puts_everything_back_after_an_error(options):
+    model = build(**options)
     model.forward(*batch())
-    state = model.layers[1].h
-    with pytest.raises(RuntimeError), model.evaluating():
-        raise RuntimeError
-    assert model.layers[1].h is state
+    kept = states(model)
+
+    def fail():
+        with model.evaluating():
+            model.forward(*batch())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert all(ours is before for ours, before in zip(states(model), kept, strict=True))
     assert all(layer.training for layer in model.layers)
 
 
 # Construction
 
 
-@pytest.mark.parametrize("sizes", [(0, 4, 5), (7, -1, 5), (7, 4, 0)])
-def test_sizes_must_be_positive(sizes):
-    with pytest.raises(ValueError, match="sizes must be positive"):
-        SimpleRnnlm(*sizes)
+EACH_CLASS = pytest.mark.parametrize("model", [SimpleRnnlm, LstmLm, GruLm, BetterLstmLm])
 
 
-def test_tying_needs_equal_sizes():
+@pytest.mark.parametrize("sizes", [(0, 4, 5, 1), (7, -1, 5, 1), (7, 4, 0, 1), (7, 4, 5, 0), (7, 4, 5, -1)], ids=str)
+@EACH_CLASS
+def test_sizes_must_be_positive(model, sizes):
+    V, D, H, layers = sizes
+    message = f"sizes must be positive, got vocab_size {V}, wordvec_size {D}, hidden_size {H}, layers {layers}$"
+    with pytest.raises(ValueError, match=message):
+        model(V, D, H, layers=layers)
+
+
+@EACH_CLASS
+def test_tying_needs_equal_sizes(model):
+    options = {} if model is BetterLstmLm else {"tie_weights": True}
     with pytest.raises(ValueError, match="wordvec_size = hidden_size, got 4 and 5"):
-        SimpleRnnlm(V, 4, 5, tie_weights=True)
+        model(V, 4, 5, **options)
+
+
+@EACH_CLASS
+def test_dropout_of_everything_is_refused(model):
+    with pytest.raises(ValueError, match=r"\[0, 1\), got 1"):
+        new(model, dropout=1.0)
+
+
+# Of each form of the cells: the prefix of the names, gates, and elements of b and of p for each of H.
+FORMS = [
+    ({"model": SimpleRnnlm}, "rnn", 1, 1, 0),
+    ({"model": LstmLm}, "lstm", 4, 4, 0),
+    ({"model": LstmLm, "peepholes": True}, "lstm", 4, 4, 3),
+    ({"model": GruLm}, "gru", 3, 3, 0),
+    ({"model": GruLm, "reset_after": True}, "gru", 3, 4, 0),
+    ({"model": BetterLstmLm, "tie_weights": False}, "lstm", 4, 4, 0),
+]
+
+
+@pytest.mark.parametrize(("layers", "numbers"), [(1, [""]), (2, ["1", "2"])])
+@pytest.mark.parametrize(("options", "cell", "gates", "biases", "peepholes"), FORMS)
+def test_names_and_shapes_of_the_parameters(options, cell, gates, biases, peepholes, layers, numbers):
+    expected = {"embed_W": (V, D)}
+    for number in numbers:
+        inputs = H if number == "2" else D
+        expected[f"{cell}{number}_Wx"] = (inputs, gates * H)
+        expected[f"{cell}{number}_Wh"] = (H, gates * H)
+        expected[f"{cell}{number}_b"] = (biases * H,)
+        if peepholes:
+            expected[f"{cell}{number}_p"] = (peepholes * H,)
+    expected |= {"affine_W": (H, V), "affine_b": (V,)}
+    model = new(**options, layers=layers)
+    assert [(p.name, p.data.shape) for p in model.parameters] == list(expected.items())
+    for p, array in zip(model.parameters, model.params):
+        assert array is p.data
+        assert p.grad.shape == p.data.shape
+        assert p.data.any() == (p.data.ndim == 2)  # without options, biases and peepholes start from zero
+
+
+@EACH_MODEL
+def test_recurrent_layers_are_stateful_and_have_what_the_options_say(options):
+    model = new(**options)
+    recurrent = of_type(model, TimeRecurrent)
+    assert len(recurrent) == options.get("layers", 2 if options.get("model") is BetterLstmLm else 1)
+    assert all(layer.stateful for layer in recurrent)
+    for layer in recurrent:
+        assert getattr(layer, "reset_after", False) == options.get("reset_after", False)
+        assert (getattr(layer, "p", None) is not None) == options.get("peepholes", False)
+
+
+@EACH_MODEL
+def test_dropout_follows_the_embedding_and_each_recurrent_layer_with_masks_of_one_source(options):
+    model = new(**options)
+    p = options.get("dropout", 0.5 if options.get("model") is BetterLstmLm else 0)
+    kinds = [TimeEmbedding, *[type(layer) for layer in of_type(model, TimeRecurrent)]]
+    expected = [kind for layer in kinds for kind in ([layer, TimeDropout] if p else [layer])]
+    assert [type(layer) for layer in model.layers] == [*expected, TimeAffine]
+    dropouts = of_type(model, TimeDropout)
+    assert all((layer.p, layer.locked) == (p, options.get("locked_dropout", False)) for layer in dropouts)
+    assert len({id(layer.rng) for layer in dropouts}) <= 1
+    assert model.layers[0].distinct == (p == 0)  # a recurrent layer takes distinct rows, dropout does not
+
+
+def test_the_better_model_has_two_layers_dropout_and_tied_weights_of_650_if_nothing_else_is_said():
+    model = BetterLstmLm(V)
+    assert [type(layer) for layer in model.layers[1:-1:2]] == [TimeDropout] * 3
+    assert [layer.p for layer in of_type(model, TimeDropout)] == [0.5] * 3
+    assert [layer.Wh.data.shape for layer in of_type(model, TimeLSTM)] == [(650, 2600)] * 2
+    assert model.layers[0].W.data.shape == (V, 650)
+    assert tied(model)
+
+
+@pytest.mark.parametrize("options", [{"layers": 2}, {"layers": 2, "peepholes": True}, {"model": BetterLstmLm}], ids=str)
+def test_the_forget_bias_is_that_of_the_forget_gates_alone(options):
+    model = new(**{"model": LstmLm} | options, forget_bias=1.5)
+    H = len(model.layers[-1].W.data)
+    for p in model.parameters:
+        if p.name in ("lstm1_b", "lstm2_b"):
+            assert p.data.tolist() == [0] * 2 * H + [1.5] * H + [0] * H
+        else:
+            assert p.data.ndim == 2 or not p.data.any()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@EACH_CLASS
+def test_init_range_bounds_the_weights_and_leaves_the_biases(model, layers):
+    options = {"forget_bias": 1.5} if model in (LstmLm, BetterLstmLm) else {}
+    rng = np.random.default_rng(0)
+    ours = model(40, 30, 30, layers=layers, init_range=0.2, rng=rng, dtype=np.float64, **options)
+    plain = model(40, 30, 30, layers=layers, dtype=np.float64, **options)
+    for p, other in zip(ours.parameters, plain.parameters, strict=True):
+        if p.data.ndim == 1:
+            assert np.array_equal(p.data, other.data)
+        else:  # uniform: from end to end, and with the standard deviation 0.2 / √3
+            assert -0.2 <= p.data.min() < -0.198
+            assert 0.198 < p.data.max() <= 0.2
+            assert p.data.std() == pytest.approx(0.2 / math.sqrt(3), rel=0.05)
+
+
+@EACH_CLASS
+@pytest.mark.parametrize("tie", [False, True])
+def test_weights_are_normal_with_a_scale_for_the_numbers_that_they_sum(model, tie):
+    V, D, H = 300, 90, 90 if tie else 40
+    built = model(V, D, H, layers=2, tie_weights=tie, rng=np.random.default_rng(0), dtype=np.float64)
+    for p in built.parameters:
+        if p.data.ndim == 2:
+            inputs = len(p.data) if p.name != "embed_W" else D if tie else 100**2
+            assert p.data.std() == pytest.approx(1 / math.sqrt(inputs), rel=0.05)
+            assert abs(p.data.mean()) < 0.1 * p.data.std()
+            assert (np.abs(p.data) < p.data.std()).mean() == pytest.approx(0.683, abs=0.03)
 
 
 def test_the_last_layer_must_be_an_output_layer():
@@ -167,28 +423,64 @@ def test_two_parameters_with_one_name_are_refused():
         LanguageModel([TimeAffine(np.zeros((2, 2)), np.zeros(2)), TimeAffine(np.zeros((2, 2)), np.zeros(2))])
 
 
-def test_one_seed_gives_one_model_in_float32():
-    a, b = build(dtype=np.float32), build(dtype=np.float32)
-    for x, y in zip(a.params, b.params):
+@pytest.mark.parametrize("init_range", [None, 0.1])
+@EACH_MODEL
+def test_one_seed_gives_one_model_in_float32(options, init_range):
+    a, b, other = (new(**options, seed=k, dtype=np.float32, init_range=init_range) for k in (0, 0, 1))
+    for x, y, z in zip(a.params, b.params, other.params, strict=True):
         assert x.dtype == np.float32
         assert np.array_equal(x, y)
-    assert not np.array_equal(a.params[0], build(seed=1, dtype=np.float32).params[0])
+        assert np.array_equal(x, z) == (x.ndim == 1)
+
+
+@EACH_MODEL
+def test_a_model_in_float32_computes_in_float32(options):
+    model = build(**options, dtype=np.float32)
+    loss = model.forward(*batch())
+    model.backward()
+    assert {x.dtype for x in [loss, *model.grads, *states(model), model.predict(batch()[0])]} == {np.dtype(np.float32)}
 
 
 # Files
 
 
-@pytest.mark.parametrize("tie", [False, True])
-def test_saved_weights_come_back(tmp_path, tie):
-    options = {"tie_weights": tie, "hidden_size": D if tie else H}
-    model, other = build(**options), build(seed=1, **options)
+@EACH_MODEL
+def test_saved_weights_come_back(tmp_path, options):
+    model, other = build(**options), new(seed=1, **options)
     model.save(tmp_path / "w.npz")
+    with np.load(tmp_path / "w.npz") as file:
+        assert file.files == [p.name for p in model.parameters]
     arrays = other.params
     other.load(tmp_path / "w.npz")
-    for a, b, array in zip(model.params, other.params, arrays):
+    for a, b, array in zip(model.params, other.params, arrays, strict=True):
         assert np.array_equal(a, b)
         assert b is array  # changed in place
     assert [path.name for path in tmp_path.iterdir()] == ["w.npz"]
+    with model.evaluating(), other.evaluating():
+        assert model.forward(*batch()) == other.forward(*batch())
+
+
+@pytest.mark.parametrize(
+    ("saved_options", "options", "message"),
+    [
+        ({"reset_after": True}, {}, r"gru_b has shape \(20,\), but this model's has \(15,\)"),
+        ({}, {"reset_after": True}, r"gru_b has shape \(15,\), but this model's has \(20,\)"),
+        ({"layers": 2}, {}, "has no gru_Wx; it has affine_W, affine_b, embed_W, gru1_Wh"),
+        ({"model": LstmLm}, {}, "has no gru_Wx; it has .* lstm_Wx"),
+        ({"model": LstmLm, "peepholes": True}, {"model": LstmLm}, "parameters that this model has not: lstm_p"),
+        ({"model": LstmLm}, {"model": LstmLm, "peepholes": True}, "has no lstm_p"),
+        ({"model": BetterLstmLm, "tie_weights": False}, {"model": LstmLm, "layers": 3}, "has no lstm3_Wx"),
+    ],
+    ids=str,
+)
+def test_weights_of_another_form_of_the_model_are_refused(tmp_path, saved_options, options, message):
+    build(**{"model": GruLm} | saved_options).save(tmp_path / "w.npz")
+    model = build(**{"model": GruLm} | options)
+    kept = [x.copy() for x in model.params]
+    with pytest.raises(ValueError, match=message):
+        model.load(tmp_path / "w.npz")
+    for a, b in zip(kept, model.params):
+        assert np.array_equal(a, b)
 
 
 def saved(tmp_path, change):

@@ -14,6 +14,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import (
+    ENVIRONMENT,
+    NOT_POSITIVE,
+    RESULTS,
+    SCRIPTS,
+    SMALL,
+    assert_one_line,
+    cases,
+    perplexities,
+    printed,
+    run_script,
+    write_text,
+)
 from matplotlib.image import imread
 
 import dataset
@@ -22,83 +35,7 @@ from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.evaluation import evaluate, perplexity
 from common.trainer import FIELDS
 
-SCRIPTS = Path(train_rnnlm.__file__).parent
-RESULTS = ["best_weights.npz", "history.csv", "learning_curve.png", "options.json", "vocabulary.json"]
-
 BOTH = pytest.mark.parametrize("main", [train_rnnlm.main, train_custom_loop.main], ids=["rnnlm", "custom_loop"])
-
-# The poorest place to run in: ASCII only, and nowhere to show a picture.
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND", "PYTHONIOENCODING")},
-    "LC_ALL": "C",
-    "PYTHONCOERCECLOCALE": "0",
-    "PYTHONUTF8": "0",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-
-
-def run_script(script, *options, folder):
-    """Run a script in ``folder`` to its end."""
-    return subprocess.run(
-        [sys.executable, SCRIPTS / script, *map(str, options)],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-    )
-
-
-def printed(pattern, output):
-    """The numbers that a pattern finds, each at the start of a line, as they are printed."""
-    return re.findall(rf"^{pattern}(\d+\.\d\d)", output, re.MULTILINE)
-
-
-def perplexities(output):
-    """All perplexities that train_rnnlm prints."""
-    return [
-        *printed(r"epoch +\d+  train perplexity +", output),
-        *printed(r"epoch .* valid perplexity +", output),
-        *printed("test perplexity ", output),
-    ]
-
-
-def write_text(path, lines=300, seed=0):
-    """Write sentences in which some words follow others more often, so that there is something to learn."""
-    rng = random.Random(seed)
-    subjects, verbs, objects = "the cat|a dog|my aunt|no one", "sees|likes|fears", "fish|rain|music|mice|you"
-    path.write_text(
-        "".join(
-            " ".join(rng.choice(words.split("|")) for words in (subjects, verbs, objects)) + " .\n"
-            for _ in range(lines)
-        ),
-        encoding="utf-8",
-    )
-    return path
-
-
-# Sizes of a model that takes no time.
-SMALL = ["--wordvec-size", 8, "--hidden-size", 8, "--batch-size", 4, "--time-size", 5, "--samples", 1]
-SMALL += ["--optimizer", "sgd", "--lr", 1, "--max-grad", 0.25, "--dropout", 0, "--epochs", 2]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """A function that runs the ``main`` of a script here, in a folder of its own, and returns its value and output."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(main, *options):
-        capsys.readouterr()
-        value = main([str(option) for option in options])
-        return value, capsys.readouterr().out
-
-    return call
-
-
-@pytest.fixture
-def text(tmp_path):
-    return write_text(tmp_path / "text.txt")
-
 
 # What they print and write
 
@@ -315,7 +252,7 @@ def test_custom_loop_learns_a_thousand_words_of_ptb_by_heart(run):
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send on Windows")
 def test_ctrl_c_ends_the_training_not_the_program(tmp_path, text):
-    command = [sys.executable, SCRIPTS / "train_rnnlm.py", "--corpus", text, *SMALL, "--epochs", 100_000]
+    command = [sys.executable, SCRIPTS["train_rnnlm.py"], "--corpus", text, *SMALL, "--epochs", 100_000]
     process = subprocess.Popen(
         list(map(str, command)),
         cwd=tmp_path,
@@ -445,7 +382,6 @@ def test_corpus_that_cannot_be_downloaded(fail, tmp_path, monkeypatch, main):
     assert "--corpus sotu" in fail(main, "--corpus", "ptb")
 
 
-NOT_POSITIVE = ["0", "-1", "many", ""]
 BAD_VALUES = {
     "--wordvec-size": NOT_POSITIVE,
     "--hidden-size": [*NOT_POSITIVE, "1.5"],
@@ -469,12 +405,6 @@ BAD_VALUES_OF_RNNLM = {
     "--unit": ["sentence", ""],
     "--optimizer": ["rmsprop", ""],
 }
-
-
-def cases(options):
-    return pytest.mark.parametrize(
-        ("option", "value"), [(option, value) for option, values in options.items() for value in values]
-    )
 
 
 @BOTH
@@ -653,13 +583,6 @@ def test_weights_that_cannot_be_read(fail, text, tmp_path, name):
 
 
 # Some of these in a process of its own, where a traceback would be seen
-
-
-def assert_one_line(ended, script):
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"{script}: error: ")
-    assert ended.stderr.count("\n") == 1
-    assert "Traceback" not in ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("script", OPTIONS)

@@ -444,6 +444,16 @@ def test_outputs_of_one_window_outlive_the_next(cell):
         assert np.array_equal(a, copy)
 
 
+@EACH_CELL
+def test_the_carried_state_does_not_change_with_the_outputs(cell):
+    layer = time_layer(cell, 2, 4, stateful=True)
+    hs = layer.forward(normal(3, 5, 2))
+    kept = [part.copy() for part in layer.state]
+    hs[...] = 0
+    for part, copy in zip(layer.state, kept):
+        assert np.array_equal(part, copy)
+
+
 @pytest.mark.parametrize(("carried", "N"), [(3, 2), (2, 3), (1, 3)])
 @EACH_CELL
 def test_a_batch_of_another_size_is_refused_by_name_of_both(cell, carried, N):

@@ -49,6 +49,37 @@ def test_the_trainer_equals_the_plain_loop():
     assert [r["train_perplexity"] for r in trainer.history] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_gradient_of_a_summed_loss_is_that_of_the_mean_times_the_words_of_a_window():
+    model, optimizer = build(), SGD(0.125)
+    for x, t in OffsetBatches(*TEXT, **SIZES):
+        model.forward(x, t)
+        model.backward()
+        for g in model.grads:
+            g *= SIZES["time_size"]
+        clip_grads(model.grads, 1.5)
+        optimizer.update(model.params, model.grads)
+    trainer = fit(lr=0.125, max_epoch=1, max_grad=1.5, summed=True)
+    for a, b in zip(model.params, trainer.model.params):
+        assert np.allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("longest", [None, 5.0, 1.0])
+def test_a_summed_loss_is_a_mean_loss_with_other_numbers(longest):
+    T = 8  # a power of two, for which rounding is the same
+    options = {"time_size": T, "valid": VALID, "eval_interval": 3}
+    summed = fit(lr=0.25, max_grad=longest, summed=True, **options)
+    mean = fit(lr=0.25 * T, max_grad=longest and longest / T, **options)
+    neither = fit(lr=0.25, max_grad=longest, **options)
+    for a, b in zip(summed.model.params, mean.model.params):
+        assert np.allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(summed.model.params[0], neither.model.params[0], rtol=1e-2)
+    # What is recorded is the mean either way.
+    for key in ("train_perplexity", "valid_perplexity"):
+        a, b = ([r[key] for r in trainer.history if r[key] is not None] for trainer in (summed, mean))
+        assert a == pytest.approx(b, rel=1e-4)
+    assert summed.history[0]["lr"] == 0.25
+
+
 def test_valid_perplexity_is_measured_after_each_epoch_and_the_best_weights_are_kept(tmp_path):
     trainer = fit(lr=0.01, valid=VALID, best_path=tmp_path / "best.npz", eval_interval=None)
     measured = [r["valid_perplexity"] for r in trainer.history]
