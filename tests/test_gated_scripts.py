@@ -42,6 +42,7 @@ from ch06_gated import (
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
 from ch06_gated.run_folder import MODELS, Run, load_run
+from common import plotting
 from common.batching import OffsetBatches
 from common.evaluation import evaluate, perplexity
 from common.functions import log_softmax, sigmoid
@@ -55,6 +56,19 @@ READING = [generate_text.main, sentence_probability.main, show_gates.main]
 
 EACH_TRAINING = pytest.mark.parametrize("name", TRAINING)
 EACH_READING = pytest.mark.parametrize("main", READING, ids=lambda main: main.__module__.split(".")[1])
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """All figures that are drawn, in a list."""
+    drawn, make = [], plotting._figure
+
+    def kept(*size):
+        drawn.append(make(*size))
+        return drawn[-1]
+
+    monkeypatch.setattr(plotting, "_figure", kept)
+    return drawn
 
 
 @pytest.fixture
@@ -873,7 +887,7 @@ def test_gradient_norms_depend_neither_on_the_state_nor_on_the_other_labels(mode
 GRADIENTS = ["--vocab-size", 50, "--wordvec-size", 8, "--hidden-size", 8, "--time-size", 4]
 
 
-def test_the_picture_of_gradients_and_what_is_in_it(run, text):
+def test_the_picture_of_gradients_and_what_is_in_it(run, text, figures):
     panels, output = run(gradient_through_time.main, "--corpus", text, *GRADIENTS, "--lr", 0.01)
     assert list(panels) == ["before training", "after training"]
     for title, curves in panels.items():
@@ -888,6 +902,12 @@ def test_the_picture_of_gradients_and_what_is_in_it(run, text):
     assert picture.shape[:2] == (504, 1200)  # 4.2 x 10 inches at 120 dots
     assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 10  # something is drawn
     assert "picture in gradient_through_time.png" in output
+    [figure] = figures
+    assert [ax.get_title() for ax in figure.axes] == list(panels)
+    for ax, curves in zip(figure.axes, panels.values()):
+        assert ax.get_yscale() == "log"
+        assert [line.get_label() for line in ax.lines] == list(curves)
+        assert all(np.array_equal(line.get_ydata(), norms) for line, norms in zip(ax.lines, curves.values()))
 
     corpus = dataset.load(str(text), 50)
     xs, ts = next(iter(OffsetBatches(corpus.valid[:-1], corpus.valid[1:], 20, 4)))
@@ -1010,6 +1030,24 @@ def test_the_picture_of_gates_lies_in_the_folder_of_the_run(run, trained, tmp_pa
     assert picture.shape[:2] == (4 * 156 + 144, 720)
     assert {values.shape for values in maps.values()} == {(8, 5)}  # all units there are, of the 20 that are asked for
     assert sorted(path.name for path in folder.iterdir()) == sorted([*RESULTS, "gates.png"])
+
+
+def test_each_map_is_drawn_with_its_units_and_words(run, trained, tmp_path, figures):
+    options = ["--sentence", "the cat sees", "--units", 4, "--output", tmp_path / "gates.png"]
+    maps, _ = run(show_gates.main, trained["lstm"].folder, *options)
+    _, units = show_gates.read(load_run(trained["lstm"].folder), ["the", "cat", "sees"], 1, 4)
+    [figure] = figures
+    axes = [ax for ax in figure.axes if ax.get_title(loc="left")]  # and not the scale of colours beside it
+    assert [ax.get_title(loc="left") for ax in axes] == list(maps)
+    for ax, values in zip(axes, maps.values()):
+        [image] = ax.images
+        assert np.array_equal(image.get_array(), values)
+        low, high = image.get_clim()
+        assert low <= values.min() <= values.max() <= high
+        assert (low, high) == (0, 1) or low == -high
+        assert [label.get_text() for label in ax.get_yticklabels()] == [str(unit) for unit in units]
+    assert [label.get_text() for label in axes[-1].get_xticklabels()] == ["the", "cat", "sees"]
+    assert figure.get_suptitle() == "LstmLm, layer 1: the 4 units that change most"
 
 
 def test_one_word_is_a_sentence(run, trained, tmp_path):
