@@ -29,7 +29,18 @@ from common.backend import GpuUnavailable, get_array_module, require_gpu, scatte
 from common.batching import OffsetBatches
 from common.evaluation import evaluate
 from common.generation import generate
-from common.layers import GRU, LSTM, RNN, Affine, Dropout, Embedding, Gate, OneGateGRU, SoftmaxWithLoss
+from common.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Affine,
+    Dropout,
+    Embedding,
+    Gate,
+    IdentityWithLoss,
+    OneGateGRU,
+    SoftmaxWithLoss,
+)
 from common.optimizer import SGD, Adam, AdamW, Momentum, clip_grads
 from common.packing import PackedSequence, pack, unpack
 from common.time_layers import (
@@ -40,7 +51,10 @@ from common.time_layers import (
     TimeDropout,
     TimeEmbedding,
     TimeGRU,
+    TimeIdentityWithLoss,
+    TimeLast,
     TimeLSTM,
+    TimeMean,
     TimeRecurrent,
     TimeRNN,
     TimeSoftmaxWithLoss,
@@ -363,10 +377,15 @@ LAYERS = {
     "Embedding": (lambda w: Embedding(w(V, D)), lambda x: [ids(20)], [(20, D)]),
     "Dropout": (lambda w: Dropout(0.4, np.random.default_rng(3)), lambda x: [x(N, D)], [(N, D)]),
     "SoftmaxWithLoss": (lambda w: SoftmaxWithLoss(), lambda x: [x(N, V), labels(N)], []),
+    "IdentityWithLoss": (lambda w: IdentityWithLoss(), lambda x: [x(N, D), 2 * x(N, D)], []),
     "Gate": (lambda w: Gate(w(D, D), w(D)), lambda x: [x(N, D)], [(N, D)]),
     "TimeEmbedding": (lambda w: TimeEmbedding(w(V, D)), lambda x: [ids(N, T)], [(N, T, D)]),
     "TimeAffine": (lambda w: TimeAffine(w(D, H), w(H)), lambda x: [x(N, T, D)], [(N, T, H)]),
     "TimeSoftmaxWithLoss": (lambda w: TimeSoftmaxWithLoss(), lambda x: [x(N, T, V), labels(N, T)], []),
+    "TimeIdentityWithLoss": (lambda w: TimeIdentityWithLoss(), lambda x: [x(N, T, D), 2 * x(N, T, D)], []),
+    "TimeMean": (lambda w: TimeMean(), lambda x: [x(N, T, D)], [(N, D)]),
+    "TimeLast": (lambda w: TimeLast(), lambda x: [x(N, T, D)], [(N, D)]),
+    "TimeLast, bidirectional": (lambda w: TimeLast(bidirectional=True), lambda x: [x(N, T, D)], [(N, D)]),
     "TimeAffineSoftmaxWithLoss": (
         lambda w: TimeAffineSoftmaxWithLoss(w(H, V), w(V)),
         lambda x: [x(N, T, H), labels(N, T)],
@@ -426,7 +445,8 @@ def layer_inputs(name, device, dtype, seed=0):
 def run_layer(name, device, dtype, form=on_cpu):
     """All that a layer computes in two steps of training and one of evaluation, of arrays or, packed, of ``form``."""
     layer, shapes = build_layer(name, device, dtype), LAYERS[name][2]
-    upstream = [form(device(normal(*shape, seed=k + 7, dtype=dtype))) for k, shape in enumerate(shapes)]
+    upstream = [device(normal(*shape, seed=k + 7, dtype=dtype)) for k, shape in enumerate(shapes)]
+    upstream = [form(dy) if dy.ndim > 2 else dy for dy in upstream]
     results = []
     for step in range(2):  # the second adds to the gradients of the first, and continues its state
         results.append(layer.forward(*map(form, layer_inputs(name, device, dtype, seed=step))))
