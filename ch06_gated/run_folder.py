@@ -75,7 +75,7 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / "options.json").is_file():
         raise ValueError(f"{folder} is not the folder of a training: it has no options.json")
-    options, id_to_word = _read_json(folder / "options.json"), _read_json(folder / "vocabulary.json")
+    options, id_to_word = read_json(folder / "options.json"), read_json(folder / "vocabulary.json")
     if not isinstance(id_to_word, list) or not all(isinstance(word, str) for word in id_to_word):
         raise ValueError(f"{folder / 'vocabulary.json'} is not a list of words")
     if len(set(id_to_word)) != len(id_to_word):
@@ -97,7 +97,8 @@ def load_run(folder: str | Path) -> Run:
     return Run(model, id_to_word, corpus, unit)
 
 
-def _read_json(path: Path) -> object:
+def read_json(path: Path) -> object:
+    """Read a JSON file, or say that it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or too deeply nested

@@ -108,6 +108,32 @@ def plot_maps(
     _save(figure, path)
 
 
+def plot_confusion(counts: np.ndarray, classes: Sequence[str], path: str | Path, title: str = "") -> None:
+    """Write a confusion matrix to a PNG file: how many texts of each class were taken for which.
+
+    Parameters
+    ----------
+    counts : (C, C) array of int
+        counts[i, j] texts are of class i and were taken for class j.
+    classes : sequence of str
+    path : path of the file
+    title : str
+    """
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = _figure(1.6 + 1.1 * len(classes), 1.3 + 0.9 * len(classes))
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for i, j in np.ndindex(counts.shape):
+        text = f"{counts[i, j]:,}\n{shares[i, j]:.1%}"
+        axes.text(j, i, text, ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black", fontsize=9)
+    for axis, label in ((axes.xaxis, "class that the model says"), (axes.yaxis, "class of the text")):
+        axis.set_ticks(range(len(classes)), classes)
+        axis.set_label_text(label)
+    figure.colorbar(image, ax=axes, label="share of the texts of a class")
+    axes.set_title(title, parse_math=False)
+    _save(figure, path)
+
+
 def show(path: str | Path) -> None:
     """Show a picture in a window, until it is closed.
 

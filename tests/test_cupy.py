@@ -20,9 +20,12 @@ from helpers import normal
 from oracles import strict_cupy
 
 from ch05_rnn import train_rnnlm
+from ch05_rnn.rnn_classifier import RnnClassifier
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
+from ch06_gated import train_classifier
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
+from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
 from common import backend, functions, layers, optimizer, recurrent_layers, time_layers
 from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_gpu
@@ -829,6 +832,48 @@ def test_the_trainer_takes_one_number_a_record_from_the_gpu(gpu, tmp_path):
     history = RnnlmTrainer(model, SGD(1.0)).fit(words[:-1], words[1:], 2, 5, 6, 0.25, 4)
     assert len(history) == 6
     assert strict_cupy.counts == {"to_device": 2, "to_host": len(history)}  # to the device: the text
+
+
+# Classifiers
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (RnnClassifier, {}),
+        (LstmClassifier, {"dropout": 0.3, "layers": 2}),
+        (LstmClassifier, {"bidirectional": True, "fixed_embedding": True}),
+    ],
+)
+def test_classifiers_give_the_same_on_the_gpu(gpu, same_path, model, options, padded):
+    def train(device):
+        classifier = on_the_same_path(model(V, D, H, 3, rng=np.random.default_rng(0), **options))
+        if device is to_gpu:
+            classifier.to_gpu()
+        texts, rule, losses = [ids(length) for length in LENGTHS], Adam(0.1), []
+        for _ in range(2):
+            (ts,) = classifier.asarrays(np.array([2, 0, 1]))
+            losses.append(classifier.forward(classifier.batch(texts, padded), ts))
+            classifier.backward()
+            rule.update(classifier.params, classifier.grads)
+        return [losses, classifier.params, classifier.grads], classifier.probabilities(texts)
+
+    results, probabilities = train(to_gpu)
+    assert_on_gpu(results)
+    expected, expected_probabilities = train(on_cpu)
+    assert_same_bits(results, expected)
+    assert np.array_equal(probabilities, expected_probabilities)
+
+
+def test_the_classifier_script_on_the_gpu(gpu, same_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--quick", "--max-texts", "60", "--dropout", "0.2", "--epochs", "1"]
+    ours = train_classifier.main([*options, "--gpu", "--name", "gpu"])
+    assert strict_cupy.counts["to_device"] > 0
+    assert ours == train_classifier.main([*options, "--name", "cpu"])
+    with np.load("runs/gpu/best_weights.npz") as a, np.load("runs/cpu/best_weights.npz") as b:
+        assert all(np.array_equal(a[name], b[name]) for name in b.files)
 
 
 # The command line
