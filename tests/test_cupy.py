@@ -22,7 +22,7 @@ from oracles import strict_cupy
 from ch05_rnn import train_rnnlm
 from ch05_rnn.rnn_classifier import RnnClassifier
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from ch06_gated import train_classifier
+from ch06_gated import train_classifier, train_sequences, train_sine
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_classifier import LstmClassifier
@@ -874,6 +874,23 @@ def test_the_classifier_script_on_the_gpu(gpu, same_path, tmp_path, monkeypatch)
     assert ours == train_classifier.main([*options, "--name", "cpu"])
     with np.load("runs/gpu/best_weights.npz") as a, np.load("runs/cpu/best_weights.npz") as b:
         assert all(np.array_equal(a[name], b[name]) for name in b.files)
+
+
+def test_the_sine_script_on_the_gpu(gpu, same_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--epochs", "2", "--cycles", "20", "--free-cycles", "1"]
+    ours = train_sine.main([*options, "--gpu"])
+    assert strict_cupy.counts["to_device"] > 0
+    assert ours == train_sine.main(options)
+
+
+def test_the_script_of_two_sequences_on_the_gpu(gpu, same_path, capsys):
+    options = ["--show-every", "5", "--max-steps", "12"]
+    train_sequences.main([*options, "--gpu"])
+    ours = capsys.readouterr().out
+    assert strict_cupy.counts["to_device"] > 0
+    train_sequences.main(options)
+    assert ours == capsys.readouterr().out != ""
 
 
 # The command line
