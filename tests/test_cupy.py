@@ -19,7 +19,7 @@ import pytest
 from helpers import normal
 from oracles import strict_cupy
 
-from ch05_rnn import train_rnnlm
+from ch05_rnn import sentence_rnn, train_rnnlm
 from ch05_rnn.rnn_classifier import RnnClassifier
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated import train_classifier, train_sequences, train_sine
@@ -891,6 +891,16 @@ def test_the_script_of_two_sequences_on_the_gpu(gpu, same_path, capsys):
     assert strict_cupy.counts["to_device"] > 0
     train_sequences.main(options)
     assert ours == capsys.readouterr().out != ""
+
+
+@pytest.mark.parametrize("form", ["sentence", "stream"])
+def test_the_script_word_by_word_on_the_gpu(gpu, same_path, tmp_path, form):
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(f"a b{k % 5} c{k % 3} ." for k in range(40)), encoding="utf-8")
+    options = ["--corpus", str(path), "--form", form, "--update-every", "7"]
+    ours = sentence_rnn.main([*options, "--gpu"])
+    assert strict_cupy.counts["to_device"] > 0
+    assert ours == sentence_rnn.main(options)
 
 
 # The command line
