@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.corpus import Corpus, DatasetError, build_vocabulary, split_words, to_ids
+from dataset.corpus import SEPARATORS, SPLITTERS, Corpus, DatasetError, build_vocabulary, split_words, to_ids
 from dataset.documents import Documents
 from dataset.labelled import Labelled
 
@@ -24,18 +24,22 @@ _ERAS = {"1790-1849": 0, "1850-1899": 1850, "1900-1949": 1900, "1950-": 1950}
 _PARAGRAPH = 20
 
 
-def load(vocab_size: int = 10_000) -> Corpus:
+def load(vocab_size: int = 10_000, unit: str = "word") -> Corpus:
     """Load all splits.
 
     Parameters
     ----------
     vocab_size : int
         The most frequent words of the training split that are kept, besides ``<unk>`` and ``<eos>``.
+    unit : {"word", "char"}
+        What is a word.
     """
-    lines = {split: [split_words(line) for line in paragraphs] for split, paragraphs in _paragraphs().items()}
+    split_line = SPLITTERS[unit]
+    lines = {split: [split_line(line) for line in paragraphs] for split, paragraphs in _paragraphs().items()}
     id_to_word = build_vocabulary(lines["train"], vocab_size)
     word_to_id = {word: i for i, word in enumerate(id_to_word)}
-    return Corpus("sotu", **{split: to_ids(lines[split], word_to_id) for split in lines}, id_to_word=id_to_word)
+    ids = {split: to_ids(lines[split], word_to_id) for split in lines}
+    return Corpus("sotu", **ids, id_to_word=id_to_word, separator=SEPARATORS[unit])
 
 
 def load_documents() -> Documents:
