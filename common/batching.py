@@ -197,6 +197,6 @@ def pad(sentences: Sequence[Array], filler: int) -> Array:
     """Put sentences, (T_n,) each, below each other, (N, T), each with ``filler`` from its end on."""
     xp = get_array_module(sentences[0])
     padded = xp.full((len(sentences), max(len(s) for s in sentences)), filler, dtype=sentences[0].dtype)
-    for row, sentence in zip(padded, sentences):
-        row[: len(sentence)] = sentence
+    for n, sentence in enumerate(sentences):
+        padded[n, : len(sentence)] = sentence
     return padded
