@@ -10,3 +10,14 @@ def answer_2(dh, h):
 
 def answer_3(dh, x, h_prev, Wx, Wh, b):
     return dh + step_backward(dh, x, h_prev, step(x, h_prev, Wx, Wh, b), Wx, Wh)[1]
+
+
+# %% 02_through_time
+answer_1 = 44
+
+
+def answer_2(h_prev, h, dh):
+    return h_prev.T @ (dh * (1 - h**2))
+
+
+answer_3 = 20 * 35 * 33_278 * 4
