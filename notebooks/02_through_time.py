@@ -84,7 +84,7 @@ assert differs.tolist() == [False] * 3 + [True] * 3  # ... is seen at step 3 and
 # A state $h_t$ is used twice: by the loss at step $t$ (it predicts something there) and by the next step. Its gradient
 # is the sum of what comes back on both ways:
 #
-# $$dh_t = \underbrace{dh_t^{\mathrm{loss}}}_{\text{from above}} + \underbrace{da_{t+1} W_h^\top}_{\text{from step } t+1}$$
+# $$dh_t = \underbrace{dh_t^{\mathrm{loss}}}_{\text{from above}} + \underbrace{da_{t+1} W_h^\top}_{\text{from the next step}}$$
 #
 # So we walk from the last step to the first and carry the gradient of the state along. Since the layers share weights
 # and `backward` adds, the gradients of all steps add up by themselves:

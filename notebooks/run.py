@@ -49,6 +49,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
     """
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # figures go to the cells
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}, record_timing=False)
+    client.coalesce_streams = True
     client.extra_arguments = ["--log-level=ERROR"]
     client.execute(env=environment)
     notebook.metadata.language_info = {"name": "python"}  # without the version of this Python

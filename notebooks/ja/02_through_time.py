@@ -80,7 +80,7 @@ assert differs.tolist() == [False] * 3 + [True] * 3  # ... is seen at step 3 and
 # 状態 $h_t$ は2か所で使われます。ステップ $t$ の損失（そこで何かを予測します）と、次のステップです。
 # ですから勾配は、この2つの道を戻ってくるものの和になります。
 #
-# $$dh_t = \underbrace{dh_t^{\mathrm{loss}}}_{\text{from above}} + \underbrace{da_{t+1} W_h^\top}_{\text{from step } t+1}$$
+# $$dh_t = \underbrace{dh_t^{\mathrm{loss}}}_{\text{上から}} + \underbrace{da_{t+1} W_h^\top}_{\text{次のステップから}}$$
 #
 # そこで、最後のステップから最初のステップへと歩きながら、状態の勾配を持ち運びます。
 # 層は重みを共有していて、`backward` は勾配に足し込むので、全ステップの分はひとりでに合計されます。

@@ -51,7 +51,7 @@ assert np.array_equal(onehot @ W, W[x])
 #
 # 勾配を考えましょう。$W$ の $v$ 行目は、単語 $v$ があるすべての場所で使われました。ですからその勾配は、それらの場所から戻ってくるものの和です。
 #
-# $$dW_v = \sum_{n:\, x_n = v} dy_n \qquad\text{or, with one-hot rows,}\qquad dW = \mathrm{onehot}(x)^\top dy$$
+# $$dW_v = \sum_{n:\, x_n = v} dy_n \qquad\text{one-hotの行で書けば}\qquad dW = \mathrm{onehot}(x)^\top dy$$
 #
 # NumPyでは注意が必要です。`dW[x] += dy` は自然に見えますが、間違いです。同じ行が2回指定されると、片方しか足されません。
 
