@@ -44,3 +44,30 @@ def answer_2(n, N):
 
 def answer_3(losses):
     return np.exp(np.mean(losses))
+
+
+# %% 05_gates
+answer_1 = 2.20
+answer_2 = 7
+
+
+def answer_3(x, h_prev, c_prev, Wx, Wh, b):
+    a_o, a_f, a_c = split(x @ Wx + h_prev @ Wh + b, 3)
+    f = sigmoid(a_f)
+    c = f * c_prev + (1 - f) * np.tanh(a_c)
+    return sigmoid(a_o) * np.tanh(c), c
+
+
+# %% 06_an_lstm_that_writes
+answer_1 = 6
+
+
+def answer_2(scores, k):
+    p = np.zeros(len(scores))
+    likeliest = np.argsort(-scores)[:k]
+    p[likeliest] = distribution(scores[likeliest], 1.0)
+    return p
+
+
+def answer_3(losses, words):
+    return np.exp(np.average(losses, weights=words))
