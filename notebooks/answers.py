@@ -71,3 +71,15 @@ def answer_2(scores, k):
 
 def answer_3(losses, words):
     return np.exp(np.average(losses, weights=words))
+
+
+# %% 10_speed
+answer_1 = 20 * 35 * 100 * 10_000
+
+
+def answer_2(xs, W):
+    N, T, D = xs.shape
+    return (xs.reshape(N * T, D) @ W).reshape(N, T, -1)
+
+
+answer_3 = 1.67
