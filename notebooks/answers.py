@@ -83,3 +83,15 @@ def answer_2(xs, W):
 
 
 answer_3 = 1.67
+
+# %% 07_sentences
+answer_1 = (0 + 2 + 3) / 15
+
+
+def answer_2(lengths):
+    return [sum(length > t for length in lengths) for t in range(max(lengths))]
+
+
+def answer_3(losses, lengths):
+    real = np.arange(losses.shape[1]) < np.array(lengths)[:, None]
+    return losses[real].mean()
