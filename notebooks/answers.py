@@ -95,3 +95,24 @@ def answer_2(lengths):
 def answer_3(losses, lengths):
     real = np.arange(losses.shape[1]) < np.array(lengths)[:, None]
     return losses[real].mean()
+
+
+# %% 08_classification
+answer_1 = 0.25
+
+
+def answer_2(hs, lengths):
+    return np.array([h[:n].mean(axis=0) for h, n in zip(hs, lengths)])
+
+
+def answer_3(confusion):
+    return np.diag(confusion) / confusion.sum(axis=1)
+
+
+# %% 09_numbers
+answer_1 = 4 * (1 * 5 + 5 * 5 + 5) + 5 * 1 + 1
+answer_2 = np.log(3) / 20
+
+
+def answer_3(y, t):
+    return np.sign(y - t) / y.size
