@@ -29,7 +29,7 @@ class Parameter:
         self.data = data
         self.name = name
         self.base = self
-        self._place: tuple[Array, int] | None = None  # the array that ``lay_out`` put the data into, and where
+        self._place: tuple[Array, Array, int] | None = None  # the arrays that ``lay_out`` put it into, and where
         self._grad = get_array_module(data).zeros_like(data)
         self._grad_is_old = False
 
@@ -68,6 +68,7 @@ class Parameter:
         """Replace both arrays by ``function`` of them: a move between CPU and GPU, or to another dtype."""
         self.data = function(self.data)
         self._grad = function(self._grad)
+        self._place = None
 
     def like(self, x: np.ndarray) -> Array:
         """Convert a NumPy array to the dtype and the device of this parameter."""
@@ -128,7 +129,7 @@ def lay_out(parameters: list[Parameter]) -> None:
     for p, end in zip(parameters, ends):
         part = slice(end - p.data.size, end)
         p.data, p._grad = data[part].reshape(p.data.shape), grad[part].reshape(p.data.shape)
-        p._place = data, part.start
+        p._place = data, grad, part.start
 
 
 def joined(arrays: list[Array]) -> list[Array]:
@@ -139,10 +140,42 @@ def joined(arrays: list[Array]) -> list[Array]:
     return [whole]
 
 
-def stacked(W: Parameter, b: Parameter) -> Array:
-    """[W; b], (H + 1, V), of W, (H, V), and b, (V,): a view if ``lay_out`` has put b behind W, else a copy."""
-    if W.base is W and W._place is not None and b._place is not None:
-        (data, start), (other, b_start) = W._place, b._place
-        if W.data.base is data is other and b_start == start + W.data.size:
-            return data[start : b_start + b.data.size].reshape(-1, b.data.size)
-    return get_array_module(W.data).concatenate([W.data, b.data[None]])
+class Stacked:
+    """[W; b], (H + 1, V): W, (H, V), and under it b, (V,), seen as one matrix, without a copy.
+
+    An affine layer is then one product, as its bias is the weight of an input that is always 1:
+    h W + b = [h 1] [W; b].
+    """
+
+    def __init__(self, W: Parameter, b: Parameter) -> None:
+        self.W, self.b = W, b
+
+    def _view(self, array: Array) -> Array:
+        start, V = self.W._place[2], self.b.data.size
+        return array[start : start + self.W.data.size + V].reshape(-1, V)
+
+    @property
+    def data(self) -> Array:
+        return self._view(self.W._place[0])
+
+    def add_product(self, A: Array, B: Array) -> None:
+        """Add A @ B, (H + 1, V), to the gradients of W and b, or write it there if both are zero."""
+        W, b = self.W, self.b
+        if W._grad_is_old and b._grad_is_old:
+            get_array_module(A).matmul(A, B, out=self._view(W._place[1]))
+            W._grad_is_old = b._grad_is_old = False
+        else:
+            self.add_grad(A @ B)
+
+    def add_grad(self, d: Array) -> None:
+        """Add d, (H + 1, V), to the gradients of W and b."""
+        self.W.add_grad(d[:-1])
+        self.b.add_grad(d[-1])
+
+
+def stacked(W: Parameter, b: Parameter) -> Stacked | None:
+    """[W; b] as one matrix if ``lay_out`` has put b right behind W, else None."""
+    if W.base is not W or W._place is None or b._place is None:
+        return None
+    (data, _, start), (other, _, b_start) = W._place, b._place
+    return Stacked(W, b) if data is other and b_start == start + W.data.size else None

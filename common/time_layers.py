@@ -158,10 +158,10 @@ class TimeSoftmaxWithLoss(SoftmaxWithLoss):
 class TimeAffineSoftmaxWithLoss(Layer):
     """TimeAffine followed by TimeSoftmaxWithLoss, without ever holding all logits.
 
-    The logits, T·N·V numbers, are by far the largest arrays of a language model. The loss is a
-    mean over words, so it can be computed a slice of the rows at a time. ``forward`` turns each
-    slice of logits into its gradient where it stands and uses it at once for dW, db and dh;
-    ``backward`` only hands them out. In evaluation ``forward`` computes the loss alone.
+    The logits, T·N·V numbers, are by far the largest arrays of a language model. The loss is a mean over
+    words, so it can be computed a slice of the rows at a time. Each slice of logits is turned into its gradient
+    where it stands, and used for dW, db and dh before the next slice takes its place: all but the last in
+    ``forward``; the last, which may be the only one, in ``backward``. Evaluation computes the loss alone.
 
     Parameters
     ----------
@@ -176,73 +176,98 @@ class TimeAffineSoftmaxWithLoss(Layer):
         self.b = as_parameter(b, "b")
         self.ignore_label = ignore_label
         self._kept = None
-        self.dWb = None
         super().__init__(self.W, self.b)
 
     def forward(self, hs: Array, ts: Array) -> float:
         """Return the loss, in nats a word, of hidden states hs, (N, T, H), with labels ts, (N, T)."""
         h, self.layout = to_rows(hs)
         xp = get_array_module(h)
-        # The bias is the weight of an input that is always 1: h W + b = [h 1] [W; b].
-        Wb = stacked(self.W, self.b)
-        h1 = xp.concatenate([h, xp.ones_like(h[:, :1])], axis=1)
+        h1 = xp.concatenate([h, xp.ones_like(h[:, :1])], axis=1)  # what W and b are multiplied by
         t, weights = split_labels(to_rows(ts)[0], self.ignore_label, h.dtype)
+        self.Wb = stacked(self.W, self.b)
         self.dh = xp.empty_like(h)
+        self.earlier = None  # d[W; b] of all slices but the last
         loss = 0
-        for rows in cut(len(h), _LOGITS // Wb.shape[1]):
+        for rows in cut(len(h), _LOGITS // self.b.data.size):
+            if rows.start > 0 and self.training:
+                rh1, y = self._use_slice()
+                d = rh1.T @ y
+                self.earlier = d if self.earlier is None else self.earlier + d
             h1_, t_, w = h1[rows], t[rows], weights[rows]
-            y = xp.matmul(h1_, Wb, out=self._room(len(h1_), Wb))
-            with np.errstate(over="ignore"):
-                y_t, total = self._exp(y, t_, subtract_max=xp is not np)
-            # NumPy saves the two passes that subtracting takes, and makes them only where it must.
-            if xp is np and not 1 / _SAFE_SUM < total.min() <= total.max() < _SAFE_SUM:
-                xp.matmul(h1_, Wb, out=y)
-                y_t, total = self._exp(y, t_, subtract_max=True)
+            y = self._room(len(h1_), h)
+            y_t, total = self._exp_logits(h1_, t_, y)
             loss += (w * (xp.log(total) - y_t)).sum()
             if self.training:
                 # dlogits = w (y / total - onehot(t)) = r (y - total onehot(t)) with r = w / total:
-                # r scales the H columns of h and dh, not the many more columns of y.
+                # r will scale the H columns of h and dh, not the many more columns of y.
                 y[xp.arange(len(t_)), t_] -= total
-                r = (w / total)[:, None]
-                if rows.start == 0:
-                    xp.matmul((r * h1_).T, y, out=self._dWb_room(Wb))
-                else:
-                    self.dWb += (r * h1_).T @ y
-                dh = xp.matmul(y, self.W.data.T, out=self.dh[rows])
-                dh *= r
+                self.slice = rows, h1_, y, (w / total)[:, None]
         return loss
 
     def backward(self, dout: float = 1.0) -> Array:
         """Return dhs, (N, T, H)."""
-        dWb, dh = (self.dWb, self.dh) if dout == 1 else (dout * self.dWb, dout * self.dh)
-        self.W.add_grad(dWb[:-1])
-        self.b.add_grad(dWb[-1])
-        return from_rows(dh, self.layout)
+        rh1, y = self._use_slice()
+        if dout != 1:
+            rh1 *= dout
+        if self.Wb is not None:
+            self.Wb.add_product(rh1.T, y)
+        else:
+            self.W.add_product(rh1[:, :-1].T, y)
+            self.b.add_grad(rh1[:, -1] @ y)
+        if self.earlier is not None:
+            dWb = self.earlier if dout == 1 else dout * self.earlier
+            self.W.add_grad(dWb[:-1])
+            self.b.add_grad(dWb[-1])
+        return from_rows(self.dh if dout == 1 else dout * self.dh, self.layout)
 
-    def _room(self, rows: int, Wb: Array) -> Array:
+    def _use_slice(self) -> tuple[Array, Array]:
+        """Set the rows of dh that belong to the slice; return r ⊙ [h 1] and y, whose product is its d[W; b]."""
+        rows, h1, y, r = self.slice
+        dh = get_array_module(y).matmul(y, self.W.data.T, out=self.dh[rows])
+        dh *= r
+        return r * h1, y
+
+    def _room(self, rows: int, like: Array) -> Array:
         """Room for logits, (rows, V), kept from step to step: new memory costs as much time as a product."""
-        kept = self._kept
-        if type(kept) is not type(Wb) or kept.dtype != Wb.dtype or len(kept) < rows:
-            self._kept = get_array_module(Wb).empty((rows, Wb.shape[1]), Wb.dtype)
+        kept, V = self._kept, self.b.data.size
+        if type(kept) is not type(like) or kept.dtype != like.dtype or len(kept) < rows:
+            self._kept = get_array_module(like).empty((rows, V), like.dtype)
         return self._kept[:rows]
 
-    def _dWb_room(self, Wb: Array) -> Array:
-        """Room for the gradient of Wb, also kept, and in memory in the same order."""
-        if type(self.dWb) is not type(Wb) or (self.dWb.dtype, self.dWb.shape) != (Wb.dtype, Wb.shape):
-            self.dWb = get_array_module(Wb).empty_like(Wb)
-        return self.dWb
+    def _exp_logits(self, h1: Array, t: Array, y: Array) -> tuple[Array, Array]:
+        """Set y, (n, V), to exp of the logits, or of what they are above the largest of their row.
 
-    @staticmethod
-    def _exp(y: Array, t: Array, subtract_max: bool) -> tuple[Array, Array]:
+        Return the exponents at the labels t, (n,), and the sum of each row, (n,).
+        """
+        xp = get_array_module(y)
+        self._logits(h1, y)
+        with np.errstate(over="ignore"):
+            y_t, total = self._exp(y, t, subtract_max=xp is not np)
+        # NumPy saves the two passes that subtracting takes, and makes them only where it must.
+        if xp is np and not 1 / _SAFE_SUM < total.min() <= total.max() < _SAFE_SUM:
+            self._logits(h1, y)
+            y_t, total = self._exp(y, t, subtract_max=True)
+        return y_t, total
+
+    def _logits(self, h1: Array, y: Array) -> None:
+        """Set y, (n, V), to h W, to which ``_exp`` adds b, or to [h 1] [W; b], if that matrix is at hand."""
+        if self.Wb is not None:
+            get_array_module(y).matmul(h1, self.Wb.data, out=y)
+        else:
+            get_array_module(y).matmul(h1[:, :-1], self.W.data, out=y)
+
+    def _exp(self, y: Array, t: Array, subtract_max: bool) -> tuple[Array, Array]:
         """Replace each row of y by exp(y), or by exp(y - max(y)), which cannot overflow.
 
-        Return the exponents at t, (rows,), and the sum of each row, (rows,). NumPy makes its
-        passes over a few rows at a time, while they are in the cache.
+        Return the exponents at t, (n,), and the sum of each row, (n,). NumPy makes its passes over a few rows
+        at a time, while they are in the cache.
         """
         xp = get_array_module(y)
         y_t, total, ones = xp.empty_like(y[:, 0]), xp.empty_like(y[:, 0]), xp.ones_like(y[0])
         for rows in cut_to_cache(xp, *y.shape):
             y_ = y[rows]
+            if self.Wb is None:
+                y_ += self.b.data
             if subtract_max:
                 y_ -= y_.max(axis=1, keepdims=True)
             y_t[rows] = y_[xp.arange(len(y_)), t[rows]]
