@@ -83,9 +83,9 @@ assert np.abs(h).max() < 1  # tanh stays between -1 and 1
 assert np.allclose(h[1], step(x[1], h_prev[1], Wx, Wh, b))  # a row does not depend on the other rows
 
 first, second = rng.normal(size=(2, N, D))
-assert not np.allclose(
-    step(second, step(first, h_prev, Wx, Wh, b), Wx, Wh, b), step(first, step(second, h_prev, Wx, Wh, b), Wx, Wh, b)
-)  # order counts
+first_then_second = step(second, step(first, h_prev, Wx, Wh, b), Wx, Wh, b)
+second_then_first = step(first, step(second, h_prev, Wx, Wh, b), Wx, Wh, b)
+assert not np.allclose(first_then_second, second_then_first)  # order counts
 
 # %% [markdown]
 # ## Backward, by hand

@@ -153,8 +153,8 @@ assert states[2] / states[1] > 9  # ten times the steps, about ten times the mem
 assert scores[2] > 30 * states[2]
 
 # %% [markdown]
-# Two things to take away. The scores are the memory, not the states, so the library's loss layer never holds more of
-# them at a time than it must. And a text of two million words, read by 20 readers, has 100,000 steps:
+# Two things to take away. The scores are the memory, not the states, so the library's loss layer holds no more than a
+# fixed number of them at a time. And a text of two million words, read by 20 readers, has 100,000 steps:
 
 # %%
 steps = 100_000
