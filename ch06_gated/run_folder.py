@@ -1,4 +1,9 @@
-"""A trained model out of the folder that its training left, with the words that it knows."""
+"""A trained model out of the folder that its training left, with the words that it knows.
+
+A ``Run`` was trained on one long text, a ``SentenceRun`` on documents of their own. Scripts that read models treat
+them alike: a text begins after ``start_id`` and ends with ``eos_id``, ``words`` splits it and ``join`` is the inverse,
+``ids`` and ``word`` go from words to ids and back, and ``skip_ids`` are those that are never drawn.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,7 @@ from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
 from common.recurrent_lm import RecurrentLm
 from dataset.corpus import EOS, UNK, split_characters
+from dataset.tokenizer import Tokenizer, load_tokenizer
 
 MODELS = {model.__name__: model for model in (SimpleRnnlm, LstmLm, GruLm, BetterLstmLm)}
 
@@ -39,7 +45,9 @@ class Run:
     def __post_init__(self) -> None:
         self.word_to_id = {word: i for i, word in enumerate(self.id_to_word)}
         self.eos_id = self.word_to_id[EOS]
+        self.start_id = self.eos_id  # a text begins after the end of another
         self.unk_id = self.word_to_id.get(UNK)
+        self.skip_ids = [] if self.unk_id is None else [self.unk_id]
         self.separator = "" if dataset.splitter(self.corpus, self.unit) is split_characters else " "
 
     def words(self, line: str) -> list[str]:
@@ -61,9 +69,51 @@ class Run:
             print(f"not in the vocabulary, read as {UNK}: {' '.join(unknown)}", file=sys.stderr)
         return [self.word_to_id.get(word, self.unk_id) for word in words]
 
+    def word(self, i: int) -> str:
+        return self.id_to_word[i]
 
-def load_run(folder: str | Path) -> Run:
-    """Load what ``train_rnnlm.py``, ``train_lstm_lm.py`` and the like have written to runs/NAME.
+    def join(self, words: Sequence[str]) -> str:
+        """Return the text of words; ``<eos>`` ends a line."""
+        lines: list[list[str]] = [[]]
+        for word in words:
+            if word == EOS:
+                lines.append([])
+            else:
+                lines[-1].append(word)
+        return "\n".join(self.separator.join(line) for line in lines)
+
+
+@dataclass
+class SentenceRun:
+    """A model that was trained on documents from ``<s>`` to ``</s>``, and its tokenizer. Its words are tokens."""
+
+    model: RecurrentLm
+    tokenizer: Tokenizer
+
+    def __post_init__(self) -> None:
+        t = self.tokenizer
+        self.start_id, self.eos_id, self.unk_id = t.bos_id, t.eos_id, t.unk_id
+        self.skip_ids = [t.unk_id, t.bos_id, t.pad_id]
+
+    def words(self, line: str) -> list[str]:
+        return self.tokenizer.split(line)
+
+    def ids(self, words: Sequence[str]) -> list[int]:
+        """Return the ids of tokens. One that the model does not know is read as ``<unk>``, and a line says so."""
+        ids = [self.tokenizer.token_to_id(word) for word in words]
+        if unknown := dict.fromkeys(word for word, i in zip(words, ids) if i == self.unk_id):
+            print(f"not in the vocabulary, read as {UNK}: {' '.join(unknown)}", file=sys.stderr)
+        return ids
+
+    def word(self, i: int) -> str:
+        return self.tokenizer.id_to_token(i)
+
+    def join(self, words: Sequence[str]) -> str:
+        return self.tokenizer.join(words)
+
+
+def load_run(folder: str | Path) -> Run | SentenceRun:
+    """Load what a script that trains a language model has written to runs/NAME.
 
     Raises
     ------
@@ -75,26 +125,41 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / "options.json").is_file():
         raise ValueError(f"{folder} is not the folder of a training: it has no options.json")
-    options, id_to_word = _read_json(folder / "options.json"), _read_json(folder / "vocabulary.json")
-    if not isinstance(id_to_word, list) or not all(isinstance(word, str) for word in id_to_word):
-        raise ValueError(f"{folder / 'vocabulary.json'} is not a list of words")
-    if len(set(id_to_word)) != len(id_to_word):
-        raise ValueError(f"{folder / 'vocabulary.json'} has a word twice")
-    if EOS not in id_to_word:
-        raise ValueError(f"{folder / 'vocabulary.json'} has no {EOS}")
+    options = _read_json(folder / "options.json")
+    sentences = isinstance(options, dict) and "tokenizer_sha256" in options
+    if sentences:
+        tokenizer = load_tokenizer(folder)
+        if tokenizer.sha256 != options["tokenizer_sha256"]:
+            raise ValueError(f"{folder} has another tokenizer than that of the training")
+        vocab_size = tokenizer.vocab_size
+    else:
+        id_to_word = _read_vocabulary(folder / "vocabulary.json")
+        vocab_size = len(id_to_word)
     try:
         arguments = dict(options["arguments"])
         if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
             raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
         model = MODELS[options["model"]](**arguments)
-        corpus, unit = str(options["corpus"]), options["unit"]
-        dataset.splitter(corpus, unit)
+        if not sentences:
+            corpus, unit = str(options["corpus"]), options["unit"]
+            dataset.splitter(corpus, unit)
     except (KeyError, TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{folder / 'options.json'} does not describe a model: {error!r}") from None
-    if arguments["vocab_size"] != len(id_to_word):
-        raise ValueError(f"{folder}: options.json and vocabulary.json differ in the number of words")
+    if arguments["vocab_size"] != vocab_size:
+        raise ValueError(f"{folder}: options.json and the vocabulary differ in the number of words")
     model.load(folder / "best_weights.npz")
-    return Run(model, id_to_word, corpus, unit)
+    return SentenceRun(model, tokenizer) if sentences else Run(model, id_to_word, corpus, unit)
+
+
+def _read_vocabulary(path: Path) -> list[str]:
+    id_to_word = _read_json(path)
+    if not isinstance(id_to_word, list) or not all(isinstance(word, str) for word in id_to_word):
+        raise ValueError(f"{path} is not a list of words")
+    if len(set(id_to_word)) != len(id_to_word):
+        raise ValueError(f"{path} has a word twice")
+    if EOS not in id_to_word:
+        raise ValueError(f"{path} has no {EOS}")
+    return id_to_word
 
 
 def _read_json(path: Path) -> object:

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ch06_gated.run_folder import Run, load_run
+from ch06_gated.run_folder import Run, SentenceRun, load_run
 from common.cli import OneLineParser, run, use_utf8
 from common.evaluation import perplexity
 
 
-def log_probability(trained: Run, words: list[str]) -> tuple[float, int]:
-    """Return log P(w_1, ..., w_n, <eos>) in nats, for a sentence that follows another's <eos>; and n + 1.
+def log_probability(trained: Run | SentenceRun, words: list[str]) -> tuple[float, int]:
+    """Return log P(w_1, ..., w_n, <eos>) in nats, for a sentence that follows another's <eos>, or <s>; and n + 1.
 
     log P(w_1, ..., w_n) = Σ log P(w_t | w_1, ..., w_{t-1}), and the loss is its mean over words, negated.
     """
-    ids = np.array([[trained.eos_id, *trained.ids(words), trained.eos_id]])
+    ids = np.array([[trained.start_id, *trained.ids(words), trained.eos_id]])
     xs, ts = ids[:, :-1], ids[:, 1:]
     with trained.model.evaluating():
         return -float(trained.model.forward(xs, ts)) * ts.size, ts.size
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> float:
     total, words = 0.0, 0
     with parser.reporting_errors():
         trained = load_run(args.folder)
-        print("log-probability  perplexity  words with <eos>  sentence")
+        print(f"log-probability  perplexity  {'words with ' + trained.word(trained.eos_id):>16}  sentence")
         for line in read_lines(args.file):
             log_p, n = log_probability(trained, trained.words(line))
             print(f"{log_p:15.2f}  {perplexity(-log_p / n):10.2f}  {n:16d}  {line}")

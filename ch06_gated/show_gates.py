@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ch06_gated.run_folder import Run, load_run
+from ch06_gated.run_folder import Run, SentenceRun, load_run
 from common.cli import OneLineParser, positive_int, run, use_utf8, utf8_text
 from common.layers import split
 from common.plotting import plot_maps, show
@@ -48,7 +48,9 @@ def gates_of(layer: TimeRecurrent) -> dict[str, np.ndarray]:
     raise ValueError("this model has no gates: it is a simple RNN")
 
 
-def read(trained: Run, words: list[str], layer: int, units: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def read(
+    trained: Run | SentenceRun, words: list[str], layer: int, units: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Let the model read a sentence; return the maps of one layer, (units, words), and the numbers of the units.
 
     A state has hundreds of units. Shown are those whose state changes most from word to word.
@@ -58,8 +60,8 @@ def read(trained: Run, words: list[str], layer: int, units: int) -> tuple[dict[s
     if layer > len(recurrent):
         raise ValueError(f"there is no layer {layer}: the model has {len(recurrent)}")
     with model.evaluating():
-        # The state before the first word is that after the end of another sentence.
-        model.predict(np.array([[trained.eos_id, *trained.ids(words)]]))
+        # The state before the first word is that after the end of another sentence, or after <s>.
+        model.predict(np.array([[trained.start_id, *trained.ids(words)]]))
     maps = {name: values[1:] for name, values in gates_of(recurrent[layer - 1]).items()}  # (words, H)
     change = np.abs(np.diff(maps["state h"], axis=0)).sum(axis=0)
     chosen = np.argsort(-change, kind="stable")[:units]

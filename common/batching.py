@@ -1,10 +1,21 @@
-"""Mini-batches from one long text, for training with a carried state."""
+"""Mini-batches for training with a carried state: of one long text, or of many sentences.
+
+``for x, t in batches`` goes once through the text: through one epoch. While it goes, an object of either class says
+
+    begins      whether the window in hand starts from a state of zeros, not from that in which the last one ended
+    words       the labels of the window that count: without padding
+    position    the windows of this epoch that have been handed out; where an epoch that was broken off goes on
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
 
 from common.backend import Array, get_array_module
+from common.packing import PackedSequence, pack
 
 
 class OffsetBatches:
@@ -49,20 +60,143 @@ class OffsetBatches:
         self.batch_size, self.time_size = batch_size, time_size
         self.restart = restart
         self.time = 0  # how far each reader has read
+        self.position = 0
+        self.begins = False
+        self.words = batch_size * time_size
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Windows in an epoch."""
         return len(self.xs) // (self.batch_size * self.time_size)
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
-        """One epoch: batches of xs and ts, (N, T) each."""
+        """One epoch, or what is left of it: windows of xs and ts, (N, T) each."""
         xp = get_array_module(self.xs)
         n = len(self.xs)
         starts = xp.arange(self.batch_size)[:, None] * (n // self.batch_size)
         steps = xp.arange(self.time_size)
-        if self.restart:
-            self.time = 0
-        for _ in range(len(self)):
+        while self.position < len(self):
+            self.begins = self.restart and self.position == 0
+            if self.begins:
+                self.time = 0
             index = (starts + self.time + steps) % n  # (N, T)
             self.time += self.time_size
+            self.position += 1
             yield self.xs[index], self.ts[index]
+        self.position = 0
+
+
+class SentenceBatches:
+    """Batches of sentences of many lengths, each batch in windows of ``time_size`` words.
+
+    A sentence is read from its first word to its last, with the state carried from window to window. The next batch
+    starts from zeros. Packed, a window holds only the sentences that have not ended; padded, all of them:
+
+                        packed                     padded
+        a0 a1 a2        a0 a1 a2 | a3 a4           a0 a1 a2 | a3 a4 ·
+        b0 b1           b0 b1    |                 b0 b1 ·  | ·  ·  ·        time_size 3, 2 windows
+        c0 c1 c2        c0 c1 c2 |                 c0 c1 c2 | ·  ·  ·
+
+    Parameters
+    ----------
+    sentences : sequence of (n,) arrays
+        Word ids, from that of ``<s>`` to that of ``</s>``; each word but the first is the label of the one before.
+    batch_size : int
+        Sentences in a batch, N; the last of an epoch may have fewer.
+    time_size : int
+        Words in a window, T.
+    packed : bool
+        Windows are a PackedSequence, or arrays (N, T) filled up with ``pad_id``, in the labels with ``ignore_label``.
+    shuffled : bool
+        Each epoch has an order of its own, which depends on ``seed`` and the number of the epoch alone.
+    bucketed : bool
+        Sentences of nearly the same length share a batch. There is less padding and there are fewer windows, and so
+        fewer updates in an epoch; those of one batch are less of a mixture.
+    seed : int
+    pad_id, ignore_label : int
+
+    Attributes
+    ----------
+    epoch : int
+        Epochs that have ended. With ``position``, all that changes in the course of a training.
+
+    Raises
+    ------
+    ValueError
+        If a size is not positive, there is no sentence, or one has fewer than two words.
+    """
+
+    def __init__(
+        self,
+        sentences: Sequence[Array],
+        batch_size: int,
+        time_size: int,
+        *,
+        packed: bool = True,
+        shuffled: bool = True,
+        bucketed: bool = False,
+        seed: int = 0,
+        pad_id: int = 0,
+        ignore_label: int = -1,
+    ) -> None:
+        if batch_size <= 0 or time_size <= 0:
+            raise ValueError(f"batch_size and time_size must be positive, got {batch_size} and {time_size}")
+        if len(sentences) == 0 or min(len(sentence) for sentence in sentences) < 2:
+            raise ValueError("there must be at least one sentence, and each needs at least two words: <s> and </s>")
+        self.sentences = sentences
+        self.lengths = np.array([len(sentence) - 1 for sentence in sentences])  # words with a successor
+        self.batch_size, self.time_size = batch_size, time_size
+        self.packed, self.shuffled, self.bucketed, self.seed = packed, shuffled, bucketed, seed
+        self.pad_id, self.ignore_label = pad_id, ignore_label
+        self.epoch = 0
+        self.position = 0
+        self.begins = True
+        self.words = 0
+
+    def __len__(self) -> int:
+        """Windows in this epoch."""
+        return sum(-(-int(self.lengths[batch].max()) // self.time_size) for batch in self._batches())
+
+    def __iter__(self) -> Iterator[tuple[Array | PackedSequence, Array | PackedSequence]]:
+        """One epoch, or what is left of it: windows of the words, and of the words that follow them."""
+        windows = ((batch, start, x, t) for batch in self._batches() for start, x, t in self._windows(batch))
+        for batch, start, x, t in islice(windows, self.position, None):
+            self.begins = start == 0
+            self.words = int((self.lengths[batch] - start).clip(0, self.time_size).sum())
+            self.position += 1
+            yield x, t
+        self.epoch += 1
+        self.position = 0
+
+    def _batches(self) -> list[np.ndarray]:
+        """Which sentences each batch of this epoch has."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        n, N = len(self.sentences), self.batch_size
+        order = rng.permutation(n) if self.shuffled else np.arange(n)
+        if self.bucketed:
+            order = order[np.argsort(self.lengths[order], kind="stable")]
+        batches = [order[first : first + N] for first in range(0, n, N)]
+        if self.bucketed and self.shuffled:
+            rng.shuffle(batches)
+        return batches
+
+    def _windows(self, batch: np.ndarray) -> Iterator[tuple[int, Array | PackedSequence, Array | PackedSequence]]:
+        """The first word of each window of a batch, and its xs and ts."""
+        sentences = [self.sentences[n] for n in batch]
+        T = self.time_size
+        starts = range(0, int(self.lengths[batch].max()), T)
+        if self.packed:
+            xs, ts = pack([s[:-1] for s in sentences]), pack([s[1:] for s in sentences])
+            yield from zip(starts, xs.windows(T), ts.windows(T))
+        else:
+            xs = pad([s[:-1] for s in sentences], self.pad_id)
+            ts = pad([s[1:] for s in sentences], self.ignore_label)
+            yield from ((start, xs[:, start : start + T], ts[:, start : start + T]) for start in starts)
+
+
+def pad(sentences: Sequence[Array], filler: int) -> Array:
+    """Put sentences, (T_n,) each, below each other, (N, T), each with ``filler`` from its end on."""
+    xp = get_array_module(sentences[0])
+    padded = xp.full((len(sentences), max(len(s) for s in sentences)), filler, dtype=sentences[0].dtype)
+    for n, sentence in enumerate(sentences):
+        padded[n, : len(sentence)] = sentence
+    return padded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from common.backend import Array, get_array_module
+from common.batching import SentenceBatches
 from common.model import LanguageModel
 
 
@@ -51,3 +52,34 @@ def evaluate(model: LanguageModel, xs: Array, ts: Array, batch_size: int = 10, t
             labels = xp.where(inside, ts[index], model.loss_layer.ignore_label)
             total += float(model.forward(xs[index], labels)) * int(inside.sum())
     return total / n
+
+
+def evaluate_windows(model: LanguageModel, batches: SentenceBatches) -> tuple[float, float]:
+    """Mean loss of sentences, without dropout, each from a state of zeros.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        Left as it was found, its state included.
+    batches : SentenceBatches
+        One epoch of them is read.
+
+    Returns
+    -------
+    loss : float
+        Nats a word, each word with the same weight, in whatever batch and window it is.
+    window_loss : float
+        The mean over the windows of the mean loss in a window.
+    """
+    total = window_total = 0.0
+    words = windows = 0
+    with model.evaluating():
+        for x, t in batches:
+            if batches.begins:
+                model.reset_state()
+            loss = float(model.forward(x, t))
+            total += loss * batches.words
+            window_total += loss
+            words += batches.words
+            windows += 1
+    return total / words, window_total / windows

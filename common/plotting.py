@@ -15,7 +15,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 _CJK_FONTS = ("Noto Sans CJK JP", "IPAexGothic", "IPAGothic", "Hiragino Sans", "Yu Gothic", "MS Gothic")
 
 
-def plot_learning_curve(history: list[dict[str, float | None]], path: str | Path, title: str = "") -> None:
+def plot_learning_curve(
+    history: list[dict[str, float | None]], path: str | Path, title: str = "", floor: float | None = None
+) -> None:
     """Write the perplexities of a history (see RnnlmTrainer) to a PNG file, against epochs.
 
     Parameters
@@ -24,6 +26,8 @@ def plot_learning_curve(history: list[dict[str, float | None]], path: str | Path
     path : path of the file
     title : str
         Printed above the curves.
+    floor : float, optional
+        The lowest perplexity that any model can have: a dashed line.
     """
     figure = _figure(7, 4.5)
     axes = figure.add_subplot()
@@ -35,6 +39,8 @@ def plot_learning_curve(history: list[dict[str, float | None]], path: str | Path
     if valid:
         axes.plot(*zip(*valid), "o-", color="tab:orange", label="valid")
         axes.annotate(f"{valid[-1][1]:.1f}", valid[-1], xytext=(0, 8), textcoords="offset points", ha="right")
+    if floor is not None:
+        axes.axhline(floor, ls="--", color="black", lw=1, label=f"floor {floor:.3f}")
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

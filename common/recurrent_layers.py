@@ -349,13 +349,11 @@ class TimeLSTM(TimeRecurrent):
     def backward(self, dhs: Sequences) -> Sequences | DistinctRows:
         """Map dhs, (N, T, H), to dxs, (N, T, D). The gradient stops at the start of the sequence."""
         self.dc = self.xp.zeros_like(self.cs[: self.layout.N])
-        self.dc_dh = self.xp.empty_like(self.tanh_c)
         self.cs_old = self._old(self.cs)
         return super().backward(dhs)
 
     def _prepare(self) -> None:
         self.cs, self.cs_new = self._states(self.c)
-        self.tanh_c = self.xp.empty_like(self.cs_new)
         self.room = self.xp.empty_like(self.gates[: self.layout.N])
 
     def _step(self, now: slice, before: slice) -> None:
@@ -375,32 +373,31 @@ class TimeLSTM(TimeRecurrent):
         if self.p is not None:
             o += p_o * c
             _activate(o, H)
-        tanh_c = xp.tanh(c, out=self.tanh_c[now])
-        xp.multiply(o, tanh_c, out=self.hs_new[now])
+        h = xp.tanh(c, out=self.hs_new[now])
+        h *= o
 
     def _derivative(self, now: slice, da: Array) -> None:
         xp, gates, da = self.xp, self.gates[now], da[now]
-        o, i, _, c_new = split(gates, 4)
-        da_o, da_i, da_f, da_c = split(da, 4)
-        s = 3 * o.shape[1]
-        tanh_c, dc_dh = self.tanh_c[now], self.dc_dh[now]
+        _, i, _, c_new = split(gates, 4)
+        _, da_i, da_f, da_c = split(da, 4)
+        s = 3 * i.shape[1]
         xp.multiply(gates, gates, out=da)
         xp.subtract(gates[:, :s], da[:, :s], out=da[:, :s])  # σ'(a) = σ(a) - σ(a)²
         xp.subtract(1, da_c, out=da_c)  # tanh'(a) = 1 - tanh(a)²
-        da_o *= tanh_c
         da_i *= c_new
         da_f *= self.cs_old[now]
         da_c *= i
-        xp.multiply(self.hs_new[now], tanh_c, out=dc_dh)
-        xp.subtract(o, dc_dh, out=dc_dh)  # o (1 - tanh(c)²), as h = o tanh(c)
 
     def _step_back(self, now: slice, dh: Array, da: Array) -> None:
         n, H = dh.shape
         da, dc = da[now], self.dc[:n]
-        _, _, f, _ = split(self.gates[now], 4)
+        o, _, f, _ = split(self.gates[now], 4)
         da_o, da_i, da_f, _ = split(da, 4)
+        tanh_c = self.xp.tanh(self.cs_new[now])  # computed anew: to keep it would take as much memory as the states
+        da_o *= tanh_c
         da_o *= dh
-        dc += dh * self.dc_dh[now]
+        tanh_c *= self.hs_new[now]
+        dc += dh * (o - tanh_c)  # dh/dc = o (1 - tanh(c)²), and h = o tanh(c)
         if self.p is not None:
             p_o, p_i, p_f = split(self.p.data, 3)
             dc += da_o * p_o

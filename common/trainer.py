@@ -11,16 +11,19 @@ import numpy as np
 from tqdm import tqdm
 
 from common.backend import Array
-from common.batching import OffsetBatches
-from common.evaluation import evaluate, perplexity
+from common.batching import OffsetBatches, SentenceBatches
+from common.evaluation import evaluate, evaluate_windows, perplexity
 from common.model import LanguageModel
 from common.optimizer import Optimizer, clip_grads
 
-FIELDS = ("epoch", "iteration", "train_perplexity", "valid_perplexity", "lr", "tokens_per_second", "seconds")
+FIELDS = (
+    *("epoch", "iteration", "train_perplexity", "valid_perplexity", "lr", "tokens_per_second", "seconds"),
+    *("train_window_perplexity", "valid_window_perplexity"),
+)
 
 
 class RnnlmTrainer:
-    """Trains a language model on one long text by truncated back-propagation through time.
+    """Trains a language model, on one long text or on sentences, by truncated back-propagation through time.
 
     Parameters
     ----------
@@ -37,6 +40,9 @@ class RnnlmTrainer:
         - ``valid_perplexity``: at the end of an epoch, where there is a valid text, else None
         - ``lr``: learning rate; ``tokens_per_second``: speed of training, without measuring
         - ``seconds``: since ``fit`` began, measuring included
+        - ``train_window_perplexity``, ``valid_window_perplexity``: exp(mean of the windows' mean losses), which other
+          write-ups print. It gives a word more weight in a window with few others, and depends on how windows are cut.
+          For windows of equally many words it is the same; of a valid text that is one stream, it is not measured.
 
     best_perplexity : float
         The lowest valid perplexity so far; infinity before the first.
@@ -64,14 +70,11 @@ class RnnlmTrainer:
         eval_interval: int | None = 20,
         *,
         valid: tuple[Array, Array] | None = None,
-        lr_decay: float = 1.0,
-        decay_after: int | None = None,
         restart: bool = False,
         summed: bool = False,
-        best_path: str | Path | None = None,
-        history_path: str | Path | None = None,
+        **options,
     ) -> list[dict[str, float | None]]:
-        """Train, print a line an epoch, and return the history. Ctrl-C ends the training, not the program.
+        """Train on one long text: ``fit_batches`` with OffsetBatches.
 
         Parameters
         ----------
@@ -81,26 +84,18 @@ class RnnlmTrainer:
             Times to go through the text.
         batch_size, time_size : int
             Readers, and words in a window: gradients reach back over ``time_size`` words at most.
-        max_grad : float, optional
-            Longest gradient; see ``clip_grads``.
-        eval_interval : int, optional
-            Steps from one record to the next inside an epoch; None for none.
+        max_grad, eval_interval
+            As in ``fit_batches``.
         valid : pair of arrays, optional
             A text like (xs, ts), to measure the perplexity on after each epoch.
-        lr_decay : float
-            Divide the learning rate by this after each epoch in which the valid perplexity has not fallen.
-        decay_after : int, optional
-            Divide it instead after this epoch and each that follows, whatever the valid perplexity does.
         restart : bool
             True: each epoch starts at the same places with a state of zeros. False: it goes on where the
             last one stopped (see OffsetBatches).
         summed : bool
             Follow the gradient of the loss summed over the words of a window, ``time_size`` times as long as
             that of their mean, which False follows. ``max_grad`` and the learning rate apply to the one or the other.
-        best_path : path, optional
-            Where to save the weights each time that the valid perplexity is the lowest so far.
-        history_path : path, optional
-            A CSV file to which each record is written as it is made.
+        **options
+            Those of ``fit_batches``.
 
         Raises
         ------
@@ -110,14 +105,61 @@ class RnnlmTrainer:
             If the loss is no longer a finite number.
         """
         batches = OffsetBatches(*self.model.asarrays(xs, ts), batch_size, time_size, restart)
+        dout = float(time_size if summed else 1)
+        return self.fit_batches(batches, max_epoch, max_grad, eval_interval, valid=valid, dout=dout, **options)
+
+    def fit_batches(
+        self,
+        batches: OffsetBatches | SentenceBatches,
+        max_epoch: int = 10,
+        max_grad: float | None = None,
+        eval_interval: int | None = 20,
+        *,
+        valid: SentenceBatches | tuple[Array, Array] | None = None,
+        dout: float = 1.0,
+        lr_decay: float = 1.0,
+        decay_after: int | None = None,
+        best_path: str | Path | None = None,
+        history_path: str | Path | None = None,
+    ) -> list[dict[str, float | None]]:
+        """Train, print a line an epoch, and return the history. Ctrl-C ends the training, not the program.
+
+        Parameters
+        ----------
+        batches : OffsetBatches or SentenceBatches
+            The windows to train on: one step each.
+        max_epoch : int
+            Times to go through them.
+        max_grad : float, optional
+            Longest gradient; see ``clip_grads``.
+        eval_interval : int, optional
+            Steps from one record to the next inside an epoch; None for none.
+        valid : SentenceBatches, or pair of arrays as in ``fit``, optional
+            What to measure the perplexity on after each epoch.
+        dout : float
+            Follow the gradient of the mean loss of a window times this.
+        lr_decay : float
+            Divide the learning rate by this after each epoch in which the valid perplexity has not fallen.
+        decay_after : int, optional
+            Divide it instead after this epoch and each that follows, whatever the valid perplexity does.
+        best_path : path, optional
+            Where to save the weights each time that the valid perplexity is the lowest so far.
+        history_path : path, optional
+            A CSV file to which each record is written as it is made.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is no longer a finite number.
+        """
         self._start = time.perf_counter()
         self._history_path = history_path
-        dout = float(time_size if summed else 1)
         # A loss that is lost is reported by _record, with advice.
         silently = np.errstate(over="ignore", invalid="ignore")
-        with silently, tqdm(total=max_epoch * len(batches), unit="step", disable=None, dynamic_ncols=True) as bar:
+        with silently, tqdm(unit="step", disable=None, dynamic_ncols=True) as bar:
             try:
-                for _ in range(max_epoch):
+                for k in range(max_epoch):
+                    bar.total = bar.n + (max_epoch - k) * len(batches)
                     record = self._train_epoch(batches, dout, max_grad, eval_interval, bar)
                     fallen = self._measure(record, valid, best_path)
                     if (not fallen) if decay_after is None else (self.epoch >= decay_after):
@@ -131,15 +173,20 @@ class RnnlmTrainer:
         return self.history
 
     def _train_epoch(
-        self, batches: OffsetBatches, dout: float, max_grad: float | None, eval_interval: int | None, bar: tqdm
+        self,
+        batches: OffsetBatches | SentenceBatches,
+        dout: float,
+        max_grad: float | None,
+        eval_interval: int | None,
+        bar: tqdm,
     ) -> dict[str, float | None]:
         """Make the steps of one epoch; return its last record, to which the valid perplexity is still to be added."""
-        model = self.model
+        model, steps = self.model, len(batches)
         self.epoch += 1
-        if batches.restart:
-            model.reset_state()
         epoch, interval = _Meter(), _Meter()
-        for i, (x, t) in enumerate(batches, start=1):
+        for x, t in batches:
+            if batches.begins:
+                model.reset_state()
             loss = model.forward(x, t)
             model.backward(dout)
             if max_grad is not None:
@@ -147,10 +194,11 @@ class RnnlmTrainer:
             self.optimizer.update(model.params, model.grads)
             self.iteration += 1
             bar.update()
-            epoch.add(loss, x.size)
-            interval.add(loss, x.size)
-            if eval_interval and i % eval_interval == 0 and i < len(batches):
-                record = self._record(self.epoch - 1 + i / len(batches), interval)
+            epoch.add(loss, batches.words)
+            interval.add(loss, batches.words)
+            i = batches.position
+            if eval_interval and i % eval_interval == 0 and i < steps:
+                record = self._record(self.epoch - 1 + i / steps, interval)
                 self._add(record)
                 bar.set_postfix_str(
                     f"loss {math.log(record['train_perplexity']):.3f}, perplexity {record['train_perplexity']:.1f}, "
@@ -160,7 +208,7 @@ class RnnlmTrainer:
         return self._record(self.epoch, epoch)
 
     def _record(self, epoch: float, meter: _Meter) -> dict[str, float | None]:
-        loss, words_per_second = meter.read()
+        loss, window_loss, words_per_second = meter.read()
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} after epoch {epoch:.2f}, step {self.iteration}, with learning rate "
@@ -168,15 +216,24 @@ class RnnlmTrainer:
             )
         seconds = time.perf_counter() - self._start
         values = (epoch, self.iteration, perplexity(loss), None, self.optimizer.lr, words_per_second, seconds)
+        values += (perplexity(window_loss), None)
         return dict(zip(FIELDS, values, strict=True))
 
     def _measure(
-        self, record: dict[str, float | None], valid: tuple[Array, Array] | None, best_path: str | Path | None
+        self,
+        record: dict[str, float | None],
+        valid: SentenceBatches | tuple[Array, Array] | None,
+        best_path: str | Path | None,
     ) -> bool:
         """Add the valid perplexity to the record, save the weights if they are the best so far, and say if they are."""
         fallen = True
         if valid is not None:
-            record["valid_perplexity"] = perplexity(evaluate(self.model, *valid))
+            if isinstance(valid, SentenceBatches):
+                loss, window_loss = evaluate_windows(self.model, valid)
+                record["valid_window_perplexity"] = perplexity(window_loss)
+            else:
+                loss = evaluate(self.model, *valid)
+            record["valid_perplexity"] = perplexity(loss)
             fallen = record["valid_perplexity"] < self.best_perplexity
             if fallen:
                 if best_path is not None:
@@ -187,12 +244,14 @@ class RnnlmTrainer:
         return fallen
 
     def _line(self, record: dict[str, float | None]) -> str:
-        valid = record["valid_perplexity"]
-        return (
-            f"epoch {self.epoch:3d}  train perplexity {record['train_perplexity']:8.2f}"
-            + (f"  valid perplexity {valid:8.2f}" if valid is not None else "")
-            + f"  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
-        )
+        line = f"epoch {self.epoch:3d}"
+        # Where windows are unequal, in brackets the mean of windows.
+        unequal = record["valid_window_perplexity"] is not None
+        for text in ("train", "valid"):
+            if record[f"{text}_perplexity"] is not None:
+                line += f"  {text} perplexity {record[f'{text}_perplexity']:8.2f}"
+                line += f" (mean of windows {record[f'{text}_window_perplexity']:.2f})" if unequal else ""
+        return f"{line}  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
 
     def _add(self, record: dict[str, float | None]) -> None:
         self.history.append(record)
@@ -206,16 +265,19 @@ class RnnlmTrainer:
 
 
 class _Meter:
-    """Mean loss of some steps, and their speed."""
+    """Mean loss of some windows, and the speed of their steps."""
 
     def __init__(self) -> None:
-        self.loss, self.steps, self.words, self.began = 0.0, 0, 0, time.perf_counter()
+        self.loss, self.window_loss = 0.0, 0.0  # summed over words, and over windows
+        self.words, self.windows, self.began = 0, 0, time.perf_counter()
 
     def add(self, loss: Array | float, words: int) -> None:
-        self.loss += loss
-        self.steps += 1
+        self.loss += loss * words
+        self.window_loss += loss
         self.words += words
+        self.windows += 1
 
-    def read(self) -> tuple[float, float]:
-        """Return (mean loss, words a second)."""
-        return float(self.loss) / self.steps, self.words / (time.perf_counter() - self.began)
+    def read(self) -> tuple[float, float, float]:
+        """Return (mean loss of a word, mean loss of a window, words a second)."""
+        speed = self.words / (time.perf_counter() - self.began)
+        return float(self.loss) / self.words, float(self.window_loss) / self.windows, speed

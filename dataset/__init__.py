@@ -1,11 +1,15 @@
-"""Texts to train on: ``load("sotu")``, ``load("ptb")``, ``load("wikitext2")`` or ``load("path/to/text.txt")``."""
+"""Texts to train on: ``load("sotu")``, ``load("ptb")``, ``load("wikitext2")`` or ``load("path/to/text.txt")``.
+
+Documents, each with a beginning and an end: ``load_documents("bungo")``, "jawiki", "sotu" or a path.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from dataset import ptb, sotu, text_file, wikitext2
+from dataset import bungo, documents, jawiki, ptb, sotu, text_file, wikitext2
 from dataset.corpus import SPLITTERS, Corpus, split_words
+from dataset.documents import Documents
 
 
 def load(name: str, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
@@ -32,6 +36,28 @@ def load(name: str, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
     if name == "wikitext2":
         return wikitext2.load()
     return text_file.load(name, vocab_size, unit)
+
+
+def load_documents(name: str) -> Documents:
+    """Load documents by the name of their collection or the path of a UTF-8 file with a document a line.
+
+    Parameters
+    ----------
+    name : str
+        "bungo", "jawiki", "sotu", or a path.
+
+    Raises
+    ------
+    DatasetError
+        If they cannot be had or cannot be used.
+    """
+    if name == "bungo":
+        return bungo.load()
+    if name == "jawiki":
+        return jawiki.load()
+    if name == "sotu":
+        return sotu.load_documents()
+    return documents.load_file(name)
 
 
 def splitter(name: str, unit: str = "word") -> Callable[[str], list[str]]:

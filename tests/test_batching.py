@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.batching import OffsetBatches
+from common.batching import OffsetBatches, SentenceBatches
+from common.packing import unpack
 
 
 def test_the_example_of_the_docstring():
@@ -62,3 +63,129 @@ def test_a_short_text_is_refused_with_the_numbers():
 def test_words_and_labels_must_match():
     with pytest.raises(ValueError, match="same length, got 20 and 19"):
         OffsetBatches(np.arange(20), np.arange(19), 4, 5)
+
+
+# Sentences
+
+SENTENCES = [np.arange(start, start + n) for start, n in ((10, 6), (20, 2), (30, 4), (40, 4), (50, 9))]
+
+
+def sentences_of(batches):
+    """What is read in one epoch: of each batch, the words of each sentence, put together from windows, and labels."""
+    read = []
+    for x, t in batches:
+        if batches.begins:
+            words, labels, order = {}, {}, None
+            read.append((words, labels))
+        if batches.packed:
+            assert batches.words == x.size == t.size
+            rows, row_labels = unpack(x), unpack(t)
+            order = x.layout.order if order is None else order
+            rows = dict(zip(np.sort(x.layout.order), rows))
+            row_labels = dict(zip(np.sort(t.layout.order), row_labels))
+        else:
+            assert batches.words == (t != -1).sum()
+            rows = {n: row[label != -1] for n, (row, label) in enumerate(zip(x, t))}
+            row_labels = {n: label[label != -1] for n, label in enumerate(t)}
+            assert all((x[t == -1] == 3).tolist())
+        for n, row in rows.items():
+            words[n] = [*words.get(n, []), *row]
+            labels[n] = [*labels.get(n, []), *row_labels[n]]
+    return read
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("time_size", [1, 3, 4, 20])
+def test_each_sentence_is_read_once_from_its_first_word_to_its_last(packed, time_size):
+    batches = SentenceBatches(SENTENCES, 2, time_size, packed=packed, shuffled=False, pad_id=3)
+    read = sentences_of(batches)
+    found = [words[n] for words, _ in read for n in sorted(words)]
+    found_labels = [labels[n] for _, labels in read for n in sorted(labels)]
+    assert [len(words) for words, _ in read] == [2, 2, 1]
+    assert found == [sentence[:-1].tolist() for sentence in SENTENCES]
+    assert found_labels == [sentence[1:].tolist() for sentence in SENTENCES]
+
+
+def test_windows_are_those_of_the_picture():
+    a, b, c = np.array([1, 10, 11, 12, 13, 2]), np.array([1, 20, 2]), np.array([1, 30, 31, 2])
+    packed = SentenceBatches([a, b, c], 3, 3, shuffled=False)
+    assert [x.layout.batch_sizes for x, _ in packed] == [[3, 3, 2], [1, 1]]
+    padded = SentenceBatches([a, b, c], 3, 3, shuffled=False, packed=False, pad_id=9)
+    (x, t), (x2, t2) = padded
+    assert x.tolist() == [[1, 10, 11], [1, 20, 9], [1, 30, 31]]
+    assert t.tolist() == [[10, 11, 12], [20, 2, -1], [30, 31, 2]]
+    assert x2.tolist() == [[12, 13], [9, 9], [9, 9]]
+    assert t2.tolist() == [[13, 2], [-1, -1], [-1, -1]]
+
+
+def orders(batches, epochs=2):
+    return [[tuple(words[n]) for words, _ in sentences_of(batches) for n in sorted(words)] for _ in range(epochs)]
+
+
+@pytest.mark.parametrize("bucketed", [False, True])
+def test_each_epoch_has_an_order_of_its_own_that_the_seed_repeats(bucketed):
+    sentences = [np.arange(n, n + 2 + n % 5) for n in range(40)]
+    options = {"bucketed": bucketed}
+    first, second = orders(SentenceBatches(sentences, 4, 3, **options))
+    everything = sorted(tuple(sentence[:-1]) for sentence in sentences)
+    assert sorted(first) == sorted(second) == everything
+    assert first != second
+    assert orders(SentenceBatches(sentences, 4, 3, **options)) == [first, second]
+    assert orders(SentenceBatches(sentences, 4, 3, **options, packed=False, pad_id=3)) == [first, second]
+    assert orders(SentenceBatches(sentences, 4, 3, **options, seed=1)) != [first, second]
+
+
+def test_buckets_hold_sentences_of_like_length():
+    rng = np.random.default_rng(0)
+    sentences = [np.arange(n) for n in rng.integers(2, 60, 64)]
+    bucketed, mixed = (SentenceBatches(sentences, 8, 100, bucketed=bucketed) for bucketed in (True, False))
+    found = [x.layout.T for x, _ in bucketed]
+    longest_of_each = sorted(len(sentence) - 1 for sentence in sentences)[7::8]
+    assert sorted(found) == longest_of_each
+    assert found != longest_of_each  # the batches are shuffled
+    assert sum(found) < sum(x.layout.T for x, _ in mixed)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_epoch_that_was_broken_off_goes_on_where_it_was(packed):
+    whole, broken, resumed = (SentenceBatches(SENTENCES, 2, 2, packed=packed, seed=5) for _ in range(3))
+    list(whole), list(broken)
+    expected = [(x, whole.begins, whole.words) for x, _ in whole]
+    found = []
+    for x, _ in broken:
+        found.append((x, broken.begins, broken.words))
+        if broken.position == 4:
+            break
+    resumed.epoch, resumed.position = broken.epoch, broken.position
+    assert (resumed.epoch, resumed.position) == (1, 4)
+    found += [(x, resumed.begins, resumed.words) for x, _ in resumed]
+    assert (resumed.epoch, resumed.position) == (2, 0)
+    assert [other[1:] for other in found] == [other[1:] for other in expected]
+    for (x, *_), (y, *_) in zip(found, expected, strict=True):
+        assert np.array_equal(x.data if packed else x, y.data if packed else y)
+
+
+def test_an_epoch_of_a_long_text_that_was_broken_off_goes_on_where_it_was():
+    text = np.arange(41)
+    for restart in (True, False):
+        whole, broken = (OffsetBatches(text[:-1], text[1:], 2, 4, restart) for _ in range(2))
+        expected = [x.tolist() for x, _ in whole] + [x.tolist() for x, _ in whole]
+        found = [x.tolist() for x, _ in broken]
+        for x, _ in broken:
+            found.append(x.tolist())
+            if broken.position == 3:
+                break
+        found += [x.tolist() for x, _ in broken]
+        assert found == expected
+
+
+@pytest.mark.parametrize(("N", "T"), [(0, 3), (2, 0), (-1, 3)])
+def test_sizes_of_sentence_batches_must_be_positive(N, T):
+    with pytest.raises(ValueError, match=f"positive, got {N} and {T}"):
+        SentenceBatches(SENTENCES, N, T)
+
+
+@pytest.mark.parametrize("sentences", [[], [np.array([1])], [np.array([1, 2]), np.array([], int)]])
+def test_sentences_without_a_word_to_predict_are_refused(sentences):
+    with pytest.raises(ValueError, match="at least two words"):
+        SentenceBatches(sentences, 2, 3)

@@ -19,14 +19,14 @@ import pytest
 from helpers import normal
 from oracles import strict_cupy
 
-from ch05_rnn import train_rnnlm
+from ch05_rnn import train_rnnlm, train_sentence_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
 from common import backend, functions, layers, optimizer, recurrent_layers, time_layers
 from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_gpu
-from common.batching import OffsetBatches
+from common.batching import OffsetBatches, SentenceBatches
 from common.evaluation import evaluate
 from common.generation import generate
 from common.layers import GRU, LSTM, RNN, Affine, Dropout, Embedding, Gate, OneGateGRU, SoftmaxWithLoss
@@ -803,12 +803,30 @@ def test_the_trainer_with_all_options_gives_the_same_on_the_gpu(gpu, same_path, 
     assert {type(v) for record in ours[0] for v in record.values()} == {float, int, type(None)}
 
 
-def test_the_trainer_takes_one_number_a_record_from_the_gpu(gpu, tmp_path):
+@pytest.mark.parametrize("packed", [True, False])
+def test_sentences_train_and_are_measured_alike_on_the_gpu(gpu, same_path, packed):
+    sentences = [ids(n) for n in (5, 2, 9, 4, 4, 7)]
+
+    def fit(device):
+        model = on_the_same_path(build_model(device))
+        options = {"packed": packed, "pad_id": 3}
+        train = SentenceBatches(model.asarrays(*sentences), 4, 3, **options, bucketed=True)
+        valid = SentenceBatches(model.asarrays(*sentences[:3]), 2, 3, **options, shuffled=False)
+        history = RnnlmTrainer(model, Adam(0.01)).fit_batches(train, 3, 0.25, 2, valid=valid)
+        return records(history), model.params
+
+    ours, theirs = fit(to_gpu), fit(on_cpu)
+    assert ours[0] == theirs[0]
+    assert_on_gpu(ours[1])
+    assert_same_bits(ours[1], theirs[1])
+
+
+def test_the_trainer_takes_two_numbers_a_record_from_the_gpu(gpu, tmp_path):
     model, words = build_model(to_gpu), ids(301)
     strict_cupy.reset_counts()
     history = RnnlmTrainer(model, SGD(1.0)).fit(words[:-1], words[1:], 2, 5, 6, 0.25, 4)
     assert len(history) == 6
-    assert strict_cupy.counts == {"to_device": 2, "to_host": len(history)}  # to the device: the text
+    assert strict_cupy.counts == {"to_device": 2, "to_host": 2 * len(history)}  # to the device: the text
 
 
 # The command line
@@ -843,6 +861,17 @@ def test_the_script_gives_the_same_on_the_gpu(gpu, same_path, folder, capsys):
     assert ours[2] == theirs[2] != []
     files = {path.name for path in (folder / "runs" / "gpu").iterdir()}
     assert files == {"best_weights.npz", "history.csv", "learning_curve.png", "options.json", "vocabulary.json"}
+
+
+def test_the_script_for_sentences_gives_the_same_on_the_gpu(gpu, same_path, folder, capsys):
+    def run(name, *options):
+        options = ["--quick", "--corpus", "text.txt", "--tokenizer", "word", "--name", name, *options]
+        found = train_sentence_rnnlm.main([*options, "--dropout", "0.1", "--max-documents", "60"])
+        return found, [line for line in capsys.readouterr().out.splitlines() if line.startswith(">")]
+
+    ours = run("gpu", "--gpu")
+    assert strict_cupy.counts["to_device"] > 0
+    assert ours == run("cpu")
 
 
 def test_the_script_starts_from_saved_weights_on_the_gpu(gpu, same_path, folder, capsys):

@@ -2,14 +2,16 @@
 
 import csv
 import math
+import re
 
 import numpy as np
 import pytest
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from common.batching import OffsetBatches
-from common.evaluation import evaluate, perplexity
-from common.optimizer import SGD, clip_grads
+from ch06_gated.lstm_lm import LstmLm
+from common.batching import OffsetBatches, SentenceBatches
+from common.evaluation import evaluate, evaluate_windows, perplexity
+from common.optimizer import SGD, Adam, clip_grads
 from common.plotting import plot_learning_curve
 from common.trainer import FIELDS, RnnlmTrainer
 
@@ -161,6 +163,107 @@ def test_ctrl_c_before_the_first_measurement_keeps_what_there_is(monkeypatch, tm
     model = build()
     model.load(tmp_path / "best.npz")
     assert np.array_equal(model.params[0], trainer.model.params[0])
+
+
+# Sentences
+
+
+def sentences_of(*lengths):
+    rng = np.random.default_rng(len(lengths))
+    return [rng.integers(0, V, length + 1) for length in lengths]
+
+
+UNSORTED, EQUAL, ONE_TOKEN = (5, 2, 17, 1, 9, 9, 1, 12), (6,) * 7, (1,) * 6
+EACH_LENGTHS = pytest.mark.parametrize("lengths", [UNSORTED, EQUAL, ONE_TOKEN], ids=["unsorted", "equal", "one token"])
+
+
+def test_the_trainer_equals_the_plain_loop_over_windows_of_sentences():
+    sentences = sentences_of(*UNSORTED)
+    model, optimizer, losses = build(), SGD(0.5), []
+    batches = SentenceBatches(sentences, 3, 4)
+    for _ in range(2):
+        for x, t in batches:
+            if batches.begins:
+                model.reset_state()
+            losses.append((float(model.forward(x, t)), x.size))
+            model.backward()
+            clip_grads(model.grads, 0.5)
+            optimizer.update(model.params, model.grads)
+    trainer = RnnlmTrainer(build(), SGD(0.5))
+    trainer.fit_batches(SentenceBatches(sentences, 3, 4), 2, 0.5, None)
+    for a, b in zip(model.params, trainer.model.params):
+        assert np.array_equal(a, b)
+    first, second = trainer.history
+    assert second["iteration"] == len(losses)
+    k = first["iteration"]
+    for record, part in ((first, losses[:k]), (second, losses[k:])):
+        total = sum(loss * words for loss, words in part)
+        assert sum(words for _, words in part) == sum(UNSORTED)
+        assert record["train_perplexity"] == pytest.approx(perplexity(total / sum(UNSORTED)), rel=1e-5)
+        mean = np.mean([loss for loss, _ in part])
+        assert record["train_window_perplexity"] == pytest.approx(perplexity(mean), rel=1e-5)
+        assert record["train_window_perplexity"] != pytest.approx(record["train_perplexity"], rel=1e-3)
+
+
+@EACH_LENGTHS
+@pytest.mark.parametrize("time_size", [1, 4, 20])
+@pytest.mark.parametrize("model_class", [SimpleRnnlm, LstmLm])
+def test_packed_and_padded_sentences_train_alike(model_class, lengths, time_size):
+    sentences = sentences_of(*lengths)
+    trainers = []
+    for packed in (True, False):
+        model = model_class(V, 8, 8, rng=np.random.default_rng(0), dtype=np.float64)
+        trainers.append(RnnlmTrainer(model, Adam(0.01)))
+        batches = SentenceBatches(sentences, 3, time_size, packed=packed)
+        valid = SentenceBatches(sentences[:5], 2, time_size, packed=packed, shuffled=False)
+        trainers[-1].fit_batches(batches, 5, 1.0, 2, valid=valid)
+    packed, padded = trainers
+    assert packed.iteration == padded.iteration >= 10
+    for a, b in zip(packed.model.params, padded.model.params, strict=True):
+        assert np.allclose(a, b, rtol=0, atol=1e-9)
+    for ours, theirs in zip(packed.history, padded.history, strict=True):
+        for key in FIELDS:
+            if ours[key] is not None and "second" not in key:
+                assert ours[key] == pytest.approx(theirs[key], rel=1e-9)
+
+
+def test_the_state_goes_from_window_to_window_and_not_to_the_next_batch(monkeypatch):
+    model = build()
+    starts = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda x, t: (starts.append(model.layers[1].h is None), forward(x, t))[1])
+    RnnlmTrainer(model, SGD(0.1)).fit_batches(SentenceBatches(sentences_of(7, 2, 8, 1), 2, 3, shuffled=False), 2)
+    assert starts == [True, False, False] * 4
+
+
+def test_perplexity_of_sentences_depends_neither_on_batches_nor_on_windows():
+    sentences = sentences_of(*UNSORTED)
+    model = build()
+    model.forward(sentences[0][None, :-1], sentences[0][None, 1:])
+    before = model.layers[1].h
+    alone = []
+    for sentence in sentences:
+        with model.evaluating():
+            alone.append(float(model.forward(sentence[None, :-1], sentence[None, 1:])))
+    expected = np.average(alone, weights=UNSORTED)
+    for N, T in ((1, 100), (3, 4), (8, 1), (20, 7)):
+        for options in ({}, {"packed": False}, {"bucketed": True}):
+            loss, _ = evaluate_windows(model, SentenceBatches(sentences, N, T, **options))
+            assert loss == pytest.approx(expected, rel=1e-5)
+    loss, window_loss = evaluate_windows(model, SentenceBatches(sentences, 1, 100))  # a window a sentence
+    assert window_loss == pytest.approx(np.mean(alone), rel=1e-5)
+    assert model.layers[1].h is before
+
+
+def test_sentences_print_both_perplexities(capsys):
+    sentences = SentenceBatches(sentences_of(*UNSORTED), 3, 4)
+    trainer = RnnlmTrainer(build(), SGD(0.1))
+    trainer.fit_batches(sentences, 1, valid=SentenceBatches(sentences_of(3, 1), 2, 2))
+    record = trainer.history[-1]
+    line = capsys.readouterr().out
+    for split in ("train", "valid"):
+        words, windows = (record[f"{split}_{kind}"] for kind in ("perplexity", "window_perplexity"))
+        assert re.search(rf"{split} perplexity +{words:.2f} \(mean of windows {windows:.2f}\)", line)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

