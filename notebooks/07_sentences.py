@@ -39,8 +39,8 @@ plt.rcParams.update({"figure.figsize": (5, 3), "figure.dpi": 100, "figure.constr
 # %% [markdown]
 # ## A language without spaces
 #
-# The text is the Bible in classical Japanese, from the nineteenth century; `pip` brought it along. A document is a
-# verse.
+# The text is the Bible in classical Japanese, a translation of the Meiji and Taisho eras; `pip` brought it along. A
+# document is a verse.
 
 # %%
 documents = bungo.load().train[:5000]
@@ -223,8 +223,8 @@ print(", ".join(f"{way} {t:.0f} ms, {1e3 * words / t:,.0f} real words a second" 
 assert packed.data.size == words < 0.7 * xs.size  # the work that is saved
 
 # %% [markdown]
-# Another way to waste less is to put sentences of nearly equal length into one batch (bucketing). But then batches are
-# less of a mixture, and training suffers a little. Packing needs no such choice.
+# Another way to waste less is to put sentences of nearly equal length into one batch (bucketing). But then each batch
+# is less of a mixture. Packing asks for no such choice.
 #
 # ## Training on verses
 

@@ -244,11 +244,10 @@ print("times np.sqrt(2.0):", (x * np.sqrt(2.0)).dtype, "  times math.sqrt(2.0):"
 assert (x * math.sqrt(2.0)).dtype == np.float32
 assert all(p.dtype == np.float32 for p in model.params)
 
-A, B = normal(500, 500), normal(500, 500)
-A64, B64 = A.astype(np.float64), B.astype(np.float64)
-print(
-    f"500 x 500 x 500: float32 {1e3 * seconds(lambda: A @ B):.2f} ms, float64 {1e3 * seconds(lambda: A64 @ B64):.2f} ms"
-)
+single = normal(500, 500)
+double = single.astype(np.float64)
+print(f"a product of 500 x 500: float32 {1e3 * seconds(lambda: single @ single):.2f} ms,", end=" ")
+print(f"float64 {1e3 * seconds(lambda: double @ double):.2f} ms")
 
 # %% [markdown]
 # ## On a GPU
@@ -297,7 +296,7 @@ loss = float(small.forward(xs_, ts_))
 try:
     require_gpu()
 except GpuUnavailable as error:
-    print(f"No GPU here. {error}")
+    print(f"No GPU here: {error}")
 else:
     small.to_gpu()
     on_gpu = float(small.forward(*small.asarrays(xs_, ts_)))
