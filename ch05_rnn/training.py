@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import dataset
 from common.backend import require_gpu
@@ -103,7 +105,7 @@ def train_language_model(
         with parser.reporting_errors():
             train(args, model, corpus, folder)
     test_perplexity = perplexity(evaluate(model, *words_and_successors(corpus.test)))
-    print(f"test perplexity {test_perplexity:.2f}")
+    print(f"test perplexity {test_perplexity:.2f}{bits_a_character(test_perplexity, corpus)}")
     print_samples(args, model, corpus, rng)
     if folder:
         print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
@@ -115,9 +117,11 @@ def add_all_options(
 ) -> list[str]:
     """Add all options to the parser; return the names of those that are arguments of the model."""
     text = parser.add_argument_group("text")
-    text.add_argument("--corpus", default="sotu", help="sotu, ptb, wikitext2, or the path of a UTF-8 text file")
-    text.add_argument("--unit", choices=("word", "char"), default="word", help="what a text file is split into")
-    text.add_argument("--vocab-size", type=positive_int, default=10_000, help="words to keep, for sotu and files")
+    text.add_argument("--corpus", default="sotu", help="sotu, bungo, ptb, wikitext2, or the path of a UTF-8 text file")
+    text.add_argument("--unit", choices=("word", "char"), default="word", help="what sotu or a file is split into")
+    text.add_argument(
+        "--vocab-size", type=positive_int, default=10_000, help="words to keep, for all but ptb, wikitext2"
+    )
     text.add_argument("--max-words", type=positive_int, help="use only so many words of each split")
     model_options = add_model_options(parser, add_options)
     train = parser.add_argument_group("training")
@@ -136,7 +140,9 @@ def add_all_options(
         help="start each epoch at the same places with a state of zeros; "
         "otherwise it goes on where the last one stopped, so that windows fall differently",
     )
-    add_output_options(parser, name)
+    add_output_options(parser, name).add_argument(
+        "--watch", action="store_true", help="print each record of the training, and a sentence as the model writes now"
+    )
     return model_options
 
 
@@ -164,13 +170,14 @@ def add_model_options(parser: OneLineParser, add_options: Callable[[argparse._Ar
     return [*MODEL_OPTIONS, *own_options]
 
 
-def add_output_options(parser: OneLineParser, name: str) -> None:
+def add_output_options(parser: OneLineParser, name: str) -> argparse._ArgumentGroup:
     out = parser.add_argument_group("output")
     out.add_argument("--name", help=f"results go to runs/NAME, in place of what is there [{name}-CORPUS]")
     out.add_argument("--samples", type=non_negative_int, default=3, help="sentences to write at the end")
     out.add_argument("--sample-words", type=positive_int, default=40, help="longest sentence, in words")
     out.add_argument("--temperature", type=positive_float, default=0.8, help="below 1: likelier words; above: rarer")
     out.add_argument("--quick", action="store_true", help="a tiny model on a little text, to see it run in seconds")
+    return out
 
 
 def add_training_options(train: argparse._ArgumentGroup) -> None:
@@ -251,16 +258,41 @@ def train(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, folder
         summed=args.loss == "sum",
         best_path=weights,
         history_path=folder / "history.csv",
+        on_record=watching(args, model, corpus) if args.watch else None,
     )
     model.load(weights)
     if history:
         plot_learning_curve(history, folder / "learning_curve.png", type(model).__name__)
 
 
-def print_samples(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, rng: np.random.Generator) -> None:
-    """Write sentences: each begins after an <eos> and ends with the next."""
+def bits_a_character(perplexity: float, corpus: Corpus) -> str:
+    """For a text of characters, the other measure of the same: log2(perplexity)."""
+    return f" ({math.log2(perplexity):.3f} bits a character)" if corpus.separator == "" else ""
+
+
+def watching(
+    args: argparse.Namespace, model: LanguageModel, corpus: Corpus
+) -> Callable[[dict[str, float | None]], None]:
+    """Return a function that prints a record, and lets the model write."""
+    rng = np.random.default_rng(args.seed)  # its own, so that watching does not change what is trained
+
+    def watch(record: dict[str, float | None]) -> None:
+        train = record["train_perplexity"]
+        bits = bits_a_character(train, corpus)
+        tqdm.write(f"step {record['iteration']:6d}  train perplexity {train:8.2f}{bits}")
+        tqdm.write(f"> {sample(args, model, corpus, rng)}")
+
+    return watch
+
+
+def sample(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, rng: np.random.Generator) -> str:
+    """A sentence: it begins after an <eos> and ends with the next."""
     eos, unk = corpus.word_to_id[EOS], corpus.word_to_id.get(UNK)
     skip = [] if unk is None else [unk]
+    ids = generate(model, [eos], args.sample_words, rng, args.temperature, skip_ids=skip, stop_id=eos)
+    return corpus.separator.join(corpus.id_to_word[i] for i in ids)
+
+
+def print_samples(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, rng: np.random.Generator) -> None:
     for _ in range(args.samples):
-        ids = generate(model, [eos], args.sample_words, rng, args.temperature, skip_ids=skip, stop_id=eos)
-        print(">", corpus.separator.join(corpus.id_to_word[i] for i in ids))
+        print(">", sample(args, model, corpus, rng))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from common.recurrent_lm import InitialWeights, RecurrentLm
+from common.initial_weights import InitialWeights
+from common.recurrent_lm import RecurrentLm
 from common.time_layers import TimeLSTM
 
 

@@ -125,7 +125,7 @@ def load_run(folder: str | Path) -> Run | SentenceRun:
     folder = Path(folder)
     if not (folder / "options.json").is_file():
         raise ValueError(f"{folder} is not the folder of a training: it has no options.json")
-    options = _read_json(folder / "options.json")
+    options = read_json(folder / "options.json")
     sentences = isinstance(options, dict) and "tokenizer_sha256" in options
     if sentences:
         tokenizer = load_tokenizer(folder)
@@ -152,7 +152,7 @@ def load_run(folder: str | Path) -> Run | SentenceRun:
 
 
 def _read_vocabulary(path: Path) -> list[str]:
-    id_to_word = _read_json(path)
+    id_to_word = read_json(path)
     if not isinstance(id_to_word, list) or not all(isinstance(word, str) for word in id_to_word):
         raise ValueError(f"{path} is not a list of words")
     if len(set(id_to_word)) != len(id_to_word):
@@ -162,7 +162,8 @@ def _read_vocabulary(path: Path) -> list[str]:
     return id_to_word
 
 
-def _read_json(path: Path) -> object:
+def read_json(path: Path) -> object:
+    """Read a JSON file, or say that it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or too deeply nested

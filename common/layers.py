@@ -159,6 +159,27 @@ class SoftmaxWithLoss(Layer):
         return dx
 
 
+class IdentityWithLoss(Layer):
+    """Mean squared error: L = (1 / n) Σ (x_i - t_i)² over all n numbers, for outputs that are numbers themselves."""
+
+    def forward(self, x: Array, t: Array) -> float:
+        """Return the loss of outputs x with targets t, both (N, D).
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+        """
+        if x.shape != t.shape:
+            raise ValueError(f"outputs and targets must have the same shape, got {x.shape} and {t.shape}")
+        self.d = x - t
+        return (self.d * self.d).sum() / self.d.size
+
+    def backward(self, dout: float = 1.0) -> Array:
+        """Return dx = 2 (x - t) / n, (N, D), times dout."""
+        return self.d * (2 * dout / self.d.size)
+
+
 class RNN(Layer):
     """One step of a simple recurrent network: h = tanh(x Wx + h_prev Wh + b).
 

@@ -1,4 +1,4 @@
-"""LanguageModel: layers in order, a loss, and everything that a trained model carries with it."""
+"""Model: layers in order, a loss, and everything that a trained model carries with it; and LanguageModel."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from common.parameter import Parameter, lay_out, unique_parameters
 from common.time_layers import TimeAffine, TimeAffineSoftmaxWithLoss, TimeRecurrent
 
 
-class LanguageModel:
-    """A stack of time layers that maps words to the logits of the words that follow.
+class Model:
+    """A stack of layers, and the loss of what they return.
 
     Parameters
     ----------
     layers : list of Layer
-        The first takes word ids, (N, T); the last is a TimeAffine that returns logits, (N, T, V).
-    ignore_label : int
-        Steps with this label do not count in the loss.
+        What the first takes is what the model takes; what the last returns is what ``predict`` returns.
+    loss_layer : Layer
+        Maps that and the targets to the loss.
 
     Attributes
     ----------
@@ -31,12 +31,10 @@ class LanguageModel:
         Each parameter once, in a fixed order: ``optimizer.update(model.params, model.grads)``.
     """
 
-    def __init__(self, layers: list[Layer], ignore_label: int = -1) -> None:
-        *self.hidden_layers, output = layers
-        if not isinstance(output, TimeAffine):
-            raise TypeError(f"the last layer must be a TimeAffine, got {type(output).__name__}")
+    def __init__(self, layers: list[Layer], loss_layer: Layer) -> None:
         self.layers = layers
-        self.loss_layer = TimeAffineSoftmaxWithLoss(output.W, output.b, ignore_label)
+        self.hidden_layers = layers  # those that come before the loss layer
+        self.loss_layer = loss_layer
         self.parameters: list[Parameter] = unique_parameters([p for layer in layers for p in layer.parameters])
         names = [p.name for p in self.parameters]
         if len(set(names)) != len(names):
@@ -52,13 +50,13 @@ class LanguageModel:
         return [p.grad for p in self.parameters]
 
     def predict(self, xs: Array) -> Array:
-        """Map word ids xs, (N, T), to the logits of the next words, (N, T, V)."""
+        """Map the input of the first layer to the output of the last."""
         for layer in self.layers:
             xs = layer.forward(xs)
         return xs
 
     def forward(self, xs: Array, ts: Array) -> float:
-        """Return the mean loss, in nats a word, of word ids xs, (N, T), and the words that follow them, ts, (N, T)."""
+        """Return the loss of an input xs with targets ts."""
         for layer in self.hidden_layers:
             xs = layer.forward(xs)
         return self.loss_layer.forward(xs, ts)
@@ -155,3 +153,25 @@ class LanguageModel:
                 raise ValueError(f"{path} has parameters that this model has not: {', '.join(unknown)}")
         for p, array in zip(self.parameters, arrays):
             p.data[...] = p.like(array)
+
+
+class LanguageModel(Model):
+    """A stack of time layers that maps words to the logits of the words that follow.
+
+    ``predict`` maps word ids, (N, T), to logits, (N, T, V); ``forward`` maps word ids and the words that follow
+    them, both (N, T), to the mean loss, in nats a word.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        The first takes word ids, (N, T); the last is a TimeAffine that returns logits, (N, T, V).
+    ignore_label : int
+        Steps with this label do not count in the loss.
+    """
+
+    def __init__(self, layers: list[Layer], ignore_label: int = -1) -> None:
+        *hidden_layers, output = layers
+        if not isinstance(output, TimeAffine):
+            raise TypeError(f"the last layer must be a TimeAffine, got {type(output).__name__}")
+        super().__init__(layers, TimeAffineSoftmaxWithLoss(output.W, output.b, ignore_label))
+        self.hidden_layers = hidden_layers  # in training, the loss layer does the work of the last layer, too

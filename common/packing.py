@@ -35,6 +35,8 @@ class Layout:
         How many sequences have a step t, for t = 0, ..., T - 1: never more than at the step before.
     order : (N,) array of int, optional
         The place of the n-th longest among the sequences that were packed. None: an array that was never packed.
+    lengths : (N,) array of int, optional
+        The steps of each sequence, where those that follow are padding; see ``pad``.
 
     Attributes
     ----------
@@ -48,9 +50,13 @@ class Layout:
         Whether all sequences are equally long: a rectangle.
     """
 
-    def __init__(self, batch_sizes: Sequence[int], order: np.ndarray | None = None) -> None:
+    def __init__(
+        self, batch_sizes: Sequence[int], order: np.ndarray | None = None, lengths: np.ndarray | None = None
+    ) -> None:
         self.batch_sizes = list(batch_sizes)
         self.order = order
+        if lengths is not None:
+            self.lengths = lengths
         self.N, self.T = self.batch_sizes[0], len(self.batch_sizes)
         ends = np.cumsum(self.batch_sizes).tolist()
         self.rows = [slice(end - n, end) for end, n in zip(ends, self.batch_sizes)]
@@ -82,7 +88,7 @@ class Layout:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """The steps of each sequence."""
+        """The steps of each sequence, without padding."""
         return np.bincount(self.sequence)
 
     @cached_property
@@ -97,8 +103,13 @@ class Layout:
 
     @cached_property
     def reversed(self) -> np.ndarray:
-        """For each row, the row of the same sequence at the same distance from its end."""
+        """For each row, the row of the same sequence at the same distance from its end; padding stays behind."""
         return self.starts[self.lengths[self.sequence] - 1 - self.step] + self.sequence
+
+    @cached_property
+    def place(self) -> np.ndarray:
+        """Where the n-th of the sequences that were packed stands, sorted by length: inverse of ``order``."""
+        return np.arange(self.N) if self.order is None else np.argsort(self.order)
 
 
 @lru_cache(maxsize=32)
@@ -108,7 +119,7 @@ def rectangle(N: int, T: int) -> Layout:
 
 
 class PackedSequence:
-    """Sequences of many lengths, without padding. ``pack`` makes them.
+    """Sequences of many lengths, without padding. ``pack`` makes them, and ``pad`` those with padding after all.
 
     Parameters
     ----------
@@ -150,9 +161,7 @@ def pack(sequences: Sequence[Array]) -> PackedSequence:
     ValueError
         If there is no sequence, or one is empty.
     """
-    lengths = np.array([len(sequence) for sequence in sequences])
-    if len(lengths) == 0 or lengths.min() == 0:
-        raise ValueError("there must be at least one sequence, and each needs at least one step")
+    lengths = _lengths(sequences)
     order = np.argsort(-lengths, kind="stable")
     ended = np.searchsorted(np.sort(lengths), np.arange(lengths.max()), side="right")  # before each step
     layout = Layout((len(lengths) - ended).tolist(), order)
@@ -162,11 +171,39 @@ def pack(sequences: Sequence[Array]) -> PackedSequence:
     return PackedSequence(joined[xp.asarray(starts[layout.sequence] + layout.step)], layout)
 
 
+def pad(sequences: Sequence[Array], value: float = 0) -> PackedSequence:
+    """Fill all sequences up with ``value`` to the length of the longest, where ``pack`` leaves the rest out.
+
+    Layers that need the end of a sequence find it, as the layout has the lengths. All layers compute the padding, too:
+    this is what packing saves, and here to compare it with.
+
+    Raises
+    ------
+    ValueError
+        If there is no sequence, or one is empty.
+    """
+    lengths = _lengths(sequences)
+    N, T = len(lengths), int(lengths.max())
+    first = sequences[0]
+    rows = get_array_module(first).zeros((T, N, *first.shape[1:]), first.dtype)
+    rows += value
+    for n, sequence in enumerate(sequences):
+        rows[: len(sequence), n] = sequence
+    return PackedSequence(rows.reshape(T * N, *first.shape[1:]), Layout((N,) * T, np.arange(N), lengths))
+
+
+def _lengths(sequences: Sequence[Array]) -> np.ndarray:
+    lengths = np.array([len(sequence) for sequence in sequences])
+    if len(lengths) == 0 or lengths.min() == 0:
+        raise ValueError("there must be at least one sequence, and each needs at least one step")
+    return lengths
+
+
 def unpack(packed: PackedSequence) -> list[Array]:
-    """Return the sequences, in the order in which they were packed; inverse of ``pack``."""
+    """Return the sequences, in the order in which they were packed; inverse of ``pack`` and of ``pad``."""
     layout, xp = packed.layout, get_array_module(packed.data)
     sequences = [packed.data[xp.asarray(layout.starts[:length] + n)] for n, length in enumerate(layout.lengths)]
-    return [sequences[n] for n in np.argsort(layout.order)]
+    return [sequences[n] for n in layout.place]
 
 
 def to_rows(x: Array | PackedSequence) -> tuple[Array, Layout]:

@@ -114,6 +114,56 @@ def plot_maps(
     _save(figure, path)
 
 
+def plot_confusion(counts: np.ndarray, classes: Sequence[str], path: str | Path, title: str = "") -> None:
+    """Write a confusion matrix to a PNG file: how many texts of each class were taken for which.
+
+    Parameters
+    ----------
+    counts : (C, C) array of int
+        counts[i, j] texts are of class i and were taken for class j.
+    classes : sequence of str
+    path : path of the file
+    title : str
+    """
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = _figure(1.6 + 1.1 * len(classes), 1.3 + 0.9 * len(classes))
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for i, j in np.ndindex(counts.shape):
+        text = f"{counts[i, j]:,}\n{shares[i, j]:.1%}"
+        axes.text(j, i, text, ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black", fontsize=9)
+    for axis, label in ((axes.xaxis, "class that the model says"), (axes.yaxis, "class of the text")):
+        axis.set_ticks(range(len(classes)), classes)
+        axis.set_label_text(label)
+    figure.colorbar(image, ax=axes, label="share of the texts of a class")
+    axes.set_title(title, parse_math=False)
+    _save(figure, path)
+
+
+def plot_waves(panels: dict[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:
+    """Write a PNG file of a wave and its continuation by a network, a panel a network.
+
+    Parameters
+    ----------
+    panels : dict of pairs of arrays
+        ``panels[title]`` is the whole wave, (T,), and what the network says of its last steps.
+    path : path of the file
+    """
+    figure = _figure(9, 0.6 + 2.2 * len(panels))
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, (title, (truth, said)) in zip(axes, panels.items()):
+        first = len(truth) - len(said)
+        ax.plot(truth, color="tab:gray", lw=3, alpha=0.5, label="truth")
+        ax.plot(range(first, len(truth)), said, color="tab:red", lw=1.2, label="network, on its own output")
+        ax.axvline(first, color="black", lw=0.8, ls=":", label="it hears the truth up to here")
+        ax.set_title(title, fontsize=10, loc="left")
+        ax.set_ylabel("value")
+        ax.grid(alpha=0.3)
+    axes[-1].set_xlabel("step")
+    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 1.45), ncols=3, fontsize=9)
+    _save(figure, path)
+
+
 def show(path: str | Path) -> None:
     """Show a picture in a window, until it is closed.
 

@@ -18,10 +18,11 @@ import numpy as np
 
 from common.backend import Array, Groups, cut, cut_to_cache, get_array_module
 from common.functions import split_labels
-from common.layers import Affine, Dropout, Embedding, Layer, SoftmaxWithLoss
+from common.layers import Affine, Dropout, Embedding, IdentityWithLoss, Layer, SoftmaxWithLoss
 from common.packing import DistinctRows, from_rows, to_rows
 from common.parameter import Parameter, as_parameter, stacked
 from common.recurrent_layers import (
+    Sequences,
     TimeBidirectional,
     TimeBiLSTM,
     TimeGRU,
@@ -38,7 +39,10 @@ __all__ = [
     "TimeDropout",
     "TimeEmbedding",
     "TimeGRU",
+    "TimeIdentityWithLoss",
     "TimeLSTM",
+    "TimeLast",
+    "TimeMean",
     "TimeRNN",
     "TimeRecurrent",
     "TimeSoftmaxWithLoss",
@@ -134,6 +138,73 @@ class TimeDropout(Dropout):
         if not self.locked:
             return super().draw_mask(shape)
         return super().draw_mask((self.layout.N, *shape[1:]))[self.layout.sequence]
+
+
+class TimeMean(Layer):
+    """y_n = (1 / T_n) Σ_t x_nt: a sequence of T_n steps in one vector, padding left out."""
+
+    def forward(self, xs: Sequences) -> Array:
+        """Map xs, (N, T, H), to y, (N, H), in the order in which the sequences were packed."""
+        x, self.layout = to_rows(xs)
+        layout, xp = self.layout, get_array_module(x)
+        T_n = layout.lengths[layout.sequence]  # (rows,)
+        weights = (layout.step < T_n) / T_n
+        self.weights = xp.asarray(weights.astype(x.dtype))[:, None]
+        x = self.weights * x
+        y = xp.zeros((layout.N, x.shape[1]), x.dtype)
+        for now in layout.rows:
+            y[: now.stop - now.start] += x[now]
+        return y[xp.asarray(layout.place)]
+
+    def backward(self, dy: Array) -> Sequences:
+        """Map dy, (N, H), to dxs, (N, T, H)."""
+        layout, xp = self.layout, get_array_module(dy)
+        dx = dy[xp.asarray(np.argsort(layout.place)[layout.sequence])]  # to each row that of its sequence
+        dx *= self.weights
+        return from_rows(dx, layout)
+
+
+class TimeLast(Layer):
+    """y_n = x_nT_n: a sequence of T_n steps in one vector, that of its last real step.
+
+    Parameters
+    ----------
+    bidirectional : bool
+        Of x = [ahead, back], the states of a TimeBidirectional, take each where its layer has read the
+        whole sequence: ahead_nT_n at the end, and back_n1 at the beginning.
+    """
+
+    def __init__(self, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.bidirectional = bidirectional
+
+    def forward(self, xs: Sequences) -> Array:
+        """Map xs, (N, T, H), to y, (N, H), in the order in which the sequences were packed."""
+        x, self.layout = to_rows(xs)
+        layout, xp = self.layout, get_array_module(x)
+        self.last, self.first = xp.asarray(layout.last[layout.place]), xp.asarray(layout.place)
+        self.H = x.shape[1] // 2 if self.bidirectional else x.shape[1]  # the columns of ``ahead``
+        return xp.concatenate([x[self.last, : self.H], x[self.first, self.H :]], axis=1)
+
+    def backward(self, dy: Array) -> Sequences:
+        """Map dy, (N, H), to dxs, (N, T, H)."""
+        dx = get_array_module(dy).zeros((len(self.layout), dy.shape[1]), dy.dtype)
+        dx[self.last, : self.H] = dy[:, : self.H]
+        dx[self.first, self.H :] = dy[:, self.H :]
+        return from_rows(dx, self.layout)
+
+
+class TimeIdentityWithLoss(IdentityWithLoss):
+    """Mean squared error of all steps of N sequences, each with the same weight."""
+
+    def forward(self, xs: Array, ts: Array) -> float:
+        """Return the loss of outputs xs with targets ts, both (N, T, D)."""
+        x, self.layout = to_rows(xs)
+        return super().forward(x, to_rows(ts)[0])
+
+    def backward(self, dout: float = 1.0) -> Array:
+        """Return dxs, (N, T, D)."""
+        return from_rows(super().backward(dout), self.layout)
 
 
 class TimeSoftmaxWithLoss(SoftmaxWithLoss):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,7 @@ class RnnlmTrainer:
         decay_after: int | None = None,
         best_path: str | Path | None = None,
         history_path: str | Path | None = None,
+        on_record: Callable[[dict[str, float | None]], None] | None = None,
     ) -> list[dict[str, float | None]]:
         """Train, print a line an epoch, and return the history. Ctrl-C ends the training, not the program.
 
@@ -146,6 +148,8 @@ class RnnlmTrainer:
             Where to save the weights each time that the valid perplexity is the lowest so far.
         history_path : path, optional
             A CSV file to which each record is written as it is made.
+        on_record : function, optional
+            Gets each record as it is made, and may use the model in evaluation mode: to let it write, say.
 
         Raises
         ------
@@ -154,6 +158,7 @@ class RnnlmTrainer:
         """
         self._start = time.perf_counter()
         self._history_path = history_path
+        self._on_record = on_record
         # A loss that is lost is reported by _record, with advice.
         silently = np.errstate(over="ignore", invalid="ignore")
         with silently, tqdm(unit="step", disable=None, dynamic_ncols=True) as bar:
@@ -262,6 +267,8 @@ class RnnlmTrainer:
                 if first:
                     writer.writeheader()
                 writer.writerow(record)
+        if self._on_record is not None:
+            self._on_record(record)
 
 
 class _Meter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dataset import bungo, documents, jawiki, ptb, sotu, text_file, wikitext2
-from dataset.corpus import SPLITTERS, Corpus, split_words
+from dataset.corpus import SPLITTERS, Corpus, DatasetError
 from dataset.documents import Documents
 
 
@@ -18,11 +18,12 @@ def load(name: str, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
     Parameters
     ----------
     name : str
-        "sotu", "ptb", "wikitext2", or the path of a UTF-8 text file.
+        "sotu", "bungo", "ptb", "wikitext2", or the path of a UTF-8 text file.
     vocab_size : int
-        Most frequent words to keep, for sotu and files; ptb and wikitext2 have a vocabulary of their own.
+        Most frequent words to keep, for sotu, bungo and files; ptb and wikitext2 have a vocabulary of their own.
     unit : {"word", "char"}
-        What a file is split into; the named texts are always split into words.
+        What sotu or a file is split into; ptb and wikitext2 come split into words, and bungo has no spaces between
+        words: it is always split into characters.
 
     Raises
     ------
@@ -30,7 +31,11 @@ def load(name: str, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
         If the text cannot be had or cannot be used.
     """
     if name == "sotu":
-        return sotu.load(vocab_size)
+        return sotu.load(vocab_size, unit)
+    if name == "bungo":
+        return bungo.load_corpus(vocab_size)
+    if name in ("ptb", "wikitext2") and unit == "char":
+        raise DatasetError(f"{name} comes split into words, with rare ones left out: it has no characters to offer")
     if name == "ptb":
         return ptb.load()
     if name == "wikitext2":
@@ -70,4 +75,4 @@ def splitter(name: str, unit: str = "word") -> Callable[[str], list[str]]:
     """
     if name in ("ptb", "wikitext2"):
         return str.split  # these come split
-    return split_words if name == "sotu" else SPLITTERS[unit]
+    return SPLITTERS["char" if name == "bungo" else unit]

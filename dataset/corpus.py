@@ -67,6 +67,7 @@ def split_characters(line: str) -> list[str]:
 
 
 SPLITTERS = {"word": split_words, "char": split_characters}
+SEPARATORS = {"word": " ", "char": ""}  # what stands between two of them in print
 
 
 def build_vocabulary(lines: Iterable[list[str]], size: int) -> list[str]:

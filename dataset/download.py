@@ -15,9 +15,13 @@ _WIKITEXT2 = (
     "https://raw.githubusercontent.com/pytorch/examples/"
     "77f55b912142e11fcfdf5b530231fb9c52f181e8/word_language_model/data/wikitext-2/"
 )
+_AG_NEWS = (
+    "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/"
+    "555590db4219b1243abb1918effd6a7425a2d75f/data/ag_news_csv/"
+)
 _JAQUAD = "https://raw.githubusercontent.com/SkelterLabsInc/JaQuAD/23f5d72cc273c49b35e2d9efe0f51757aa1770bd/data/"
 
-# name in the cache folder: (URL, SHA-256 of the contents)
+# name in the cache folder: (URL, SHA-256 of the contents, or "md5:" and their MD5)
 FILES = {
     "ptb/ptb.train.txt": (
         _PTB + "ptb.train.txt",
@@ -42,6 +46,14 @@ FILES = {
     "wikitext2/test.txt": (
         _WIKITEXT2 + "test.txt",
         "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+    ),
+    "ag_news/train.csv": (
+        _AG_NEWS + "train.csv",
+        "md5:b1a00f826fdfbd249f79597b59e1dc12",
+    ),
+    "ag_news/test.csv": (
+        _AG_NEWS + "test.csv",
+        "521465c2428ed7f02f8d6db6ffdd4b5447c1c701962353eb2c40d548c3c85699",
     ),
 }
 
@@ -103,10 +115,10 @@ def fetch(name: str) -> Path:
     DatasetError
         If it is not there and cannot be downloaded, or is not the file it should be.
     """
-    url, sha256 = FILES[name]
+    url, checksum = FILES[name]
     folder = data_dir()
     pooch.get_logger().setLevel(logging.WARNING)
-    downloads = pooch.create(folder, base_url="", registry={name: f"sha256:{sha256}"}, urls={name: url})
+    downloads = pooch.create(folder, base_url="", registry={name: checksum}, urls={name: url})
     try:
         return Path(downloads.fetch(name, progressbar=True))
     except (OSError, ValueError) as error:  # network errors are OSErrors; a wrong checksum is a ValueError

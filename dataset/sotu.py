@@ -12,25 +12,34 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.corpus import Corpus, DatasetError, build_vocabulary, split_words, to_ids
+from dataset.corpus import SEPARATORS, SPLITTERS, Corpus, DatasetError, build_vocabulary, split_words, to_ids
 from dataset.documents import Documents
+from dataset.labelled import Labelled
 
 # Years of the first message of each split: as in life, the model is tested on a time it has not seen.
 _FIRST_YEAR = {"train": 0, "valid": 1998, "test": 2012}
 
+# The first year of each era that ``load_eras`` tells apart, and the fewest words that make a line a paragraph.
+_ERAS = {"1790-1849": 0, "1850-1899": 1850, "1900-1949": 1900, "1950-": 1950}
+_PARAGRAPH = 20
 
-def load(vocab_size: int = 10_000) -> Corpus:
+
+def load(vocab_size: int = 10_000, unit: str = "word") -> Corpus:
     """Load all splits.
 
     Parameters
     ----------
     vocab_size : int
         The most frequent words of the training split that are kept, besides ``<unk>`` and ``<eos>``.
+    unit : {"word", "char"}
+        What is a word.
     """
-    lines = {split: [split_words(line) for line in paragraphs] for split, paragraphs in _paragraphs().items()}
+    split_line = SPLITTERS[unit]
+    lines = {split: [split_line(line) for line in paragraphs] for split, paragraphs in _paragraphs().items()}
     id_to_word = build_vocabulary(lines["train"], vocab_size)
     word_to_id = {word: i for i, word in enumerate(id_to_word)}
-    return Corpus("sotu", **{split: to_ids(lines[split], word_to_id) for split in lines}, id_to_word=id_to_word)
+    ids = {split: to_ids(lines[split], word_to_id) for split in lines}
+    return Corpus("sotu", **ids, id_to_word=id_to_word, separator=SEPARATORS[unit])
 
 
 def load_documents() -> Documents:
@@ -45,6 +54,20 @@ def load_data(split: str = "train") -> tuple[np.ndarray, dict[str, int], dict[in
         raise DatasetError(f"sotu has the splits {', '.join(_FIRST_YEAR)}, not {split!r}")
     corpus = load()
     return getattr(corpus, split), corpus.word_to_id, dict(enumerate(corpus.id_to_word))
+
+
+def load_eras() -> Labelled:
+    """Load paragraphs of at least 20 words, with the era of each as its class: 1790-1849, 1850-1899, 1900-1949, 1950-.
+
+    Of ten messages in the order of time, one is to choose on and one to test on, with all their paragraphs.
+    """
+    classes = list(_ERAS)
+    parts: dict[str, list[tuple[str, int]]] = {"train": [], "valid": [], "test": []}
+    for k, (year, text) in enumerate(_messages()):
+        part = {4: "valid", 9: "test"}.get(k % 10, "train")
+        era = sum(first <= year for first in _ERAS.values()) - 1
+        parts[part] += [(line, era) for line in text.split("\n") if len(split_words(line)) >= _PARAGRAPH]
+    return Labelled("sotu", classes, **parts)
 
 
 def _paragraphs() -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.corpus import SPLITTERS, Corpus, DatasetError, build_vocabulary, to_ids
+from dataset.corpus import SEPARATORS, SPLITTERS, Corpus, DatasetError, build_vocabulary, to_ids
 
 
 def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
@@ -34,6 +34,11 @@ def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corp
         raise DatasetError(
             f"{path} has {words} words in {len(lines)} lines; it takes at least 3 lines to train, choose and test on"
         )
+    return split_lines(Path(path).stem, lines, vocab_size, unit)
+
+
+def split_lines(name: str, lines: list[list[str]], vocab_size: int, unit: str) -> Corpus:
+    """Make a corpus of at least three lines that are split into words: 90 % to train, 5 % to choose, 5 % to test."""
     # Each split ends with the line in which its share of all words is reached, and has at least one line.
     ends = np.cumsum([len(line) for line in lines])
     train_end = min(int(np.searchsorted(ends, 0.90 * ends[-1])) + 1, len(lines) - 2)
@@ -42,9 +47,7 @@ def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corp
     id_to_word = build_vocabulary(lines[:train_end], vocab_size)
     word_to_id = {word: i for i, word in enumerate(id_to_word)}
     parts = (lines[:train_end], lines[train_end:valid_end], lines[valid_end:])
-    return Corpus(
-        Path(path).stem, *(to_ids(part, word_to_id) for part in parts), id_to_word, "" if unit == "char" else " "
-    )
+    return Corpus(name, *(to_ids(part, word_to_id) for part in parts), id_to_word, SEPARATORS[unit])
 
 
 def read_utf8(path: Path) -> str:

@@ -48,7 +48,12 @@ def assert_layer_gradients(layer: Layer, forward, inputs: dict[str, np.ndarray])
 
 # Scripts
 
-SCRIPTS = {path.name: path for path in Path(common.__file__).parents[1].glob("ch*/*.py")}
+# By name; and with the chapter, as two may have the same name.
+SCRIPTS = {
+    name: path
+    for path in Path(common.__file__).parents[1].glob("ch*/*.py")
+    for name in (path.name, f"{path.parent.name}/{path.name}")
+}
 
 # What a training leaves in its folder.
 RESULTS = ["best_weights.npz", "history.csv", "learning_curve.png", "options.json", "vocabulary.json"]

@@ -19,17 +19,31 @@ import pytest
 from helpers import normal
 from oracles import strict_cupy
 
-from ch05_rnn import train_rnnlm, train_sentence_rnnlm
+from ch05_rnn import sentence_rnn, train_rnnlm, train_sentence_rnnlm
+from ch05_rnn.rnn_classifier import RnnClassifier
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
+from ch06_gated import train_classifier, train_sequences, train_sine
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
+from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
 from common import backend, functions, layers, optimizer, recurrent_layers, time_layers
 from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_gpu
 from common.batching import OffsetBatches, SentenceBatches
 from common.evaluation import evaluate
 from common.generation import generate
-from common.layers import GRU, LSTM, RNN, Affine, Dropout, Embedding, Gate, OneGateGRU, SoftmaxWithLoss
+from common.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Affine,
+    Dropout,
+    Embedding,
+    Gate,
+    IdentityWithLoss,
+    OneGateGRU,
+    SoftmaxWithLoss,
+)
 from common.optimizer import SGD, Adam, AdamW, Momentum, clip_grads
 from common.packing import PackedSequence, pack, unpack
 from common.time_layers import (
@@ -40,7 +54,10 @@ from common.time_layers import (
     TimeDropout,
     TimeEmbedding,
     TimeGRU,
+    TimeIdentityWithLoss,
+    TimeLast,
     TimeLSTM,
+    TimeMean,
     TimeRecurrent,
     TimeRNN,
     TimeSoftmaxWithLoss,
@@ -363,10 +380,15 @@ LAYERS = {
     "Embedding": (lambda w: Embedding(w(V, D)), lambda x: [ids(20)], [(20, D)]),
     "Dropout": (lambda w: Dropout(0.4, np.random.default_rng(3)), lambda x: [x(N, D)], [(N, D)]),
     "SoftmaxWithLoss": (lambda w: SoftmaxWithLoss(), lambda x: [x(N, V), labels(N)], []),
+    "IdentityWithLoss": (lambda w: IdentityWithLoss(), lambda x: [x(N, D), 2 * x(N, D)], []),
     "Gate": (lambda w: Gate(w(D, D), w(D)), lambda x: [x(N, D)], [(N, D)]),
     "TimeEmbedding": (lambda w: TimeEmbedding(w(V, D)), lambda x: [ids(N, T)], [(N, T, D)]),
     "TimeAffine": (lambda w: TimeAffine(w(D, H), w(H)), lambda x: [x(N, T, D)], [(N, T, H)]),
     "TimeSoftmaxWithLoss": (lambda w: TimeSoftmaxWithLoss(), lambda x: [x(N, T, V), labels(N, T)], []),
+    "TimeIdentityWithLoss": (lambda w: TimeIdentityWithLoss(), lambda x: [x(N, T, D), 2 * x(N, T, D)], []),
+    "TimeMean": (lambda w: TimeMean(), lambda x: [x(N, T, D)], [(N, D)]),
+    "TimeLast": (lambda w: TimeLast(), lambda x: [x(N, T, D)], [(N, D)]),
+    "TimeLast, bidirectional": (lambda w: TimeLast(bidirectional=True), lambda x: [x(N, T, D)], [(N, D)]),
     "TimeAffineSoftmaxWithLoss": (
         lambda w: TimeAffineSoftmaxWithLoss(w(H, V), w(V)),
         lambda x: [x(N, T, H), labels(N, T)],
@@ -426,7 +448,8 @@ def layer_inputs(name, device, dtype, seed=0):
 def run_layer(name, device, dtype, form=on_cpu):
     """All that a layer computes in two steps of training and one of evaluation, of arrays or, packed, of ``form``."""
     layer, shapes = build_layer(name, device, dtype), LAYERS[name][2]
-    upstream = [form(device(normal(*shape, seed=k + 7, dtype=dtype))) for k, shape in enumerate(shapes)]
+    upstream = [device(normal(*shape, seed=k + 7, dtype=dtype)) for k, shape in enumerate(shapes)]
+    upstream = [form(dy) if dy.ndim > 2 else dy for dy in upstream]
     results = []
     for step in range(2):  # the second adds to the gradients of the first, and continues its state
         results.append(layer.forward(*map(form, layer_inputs(name, device, dtype, seed=step))))
@@ -827,6 +850,75 @@ def test_the_trainer_takes_two_numbers_a_record_from_the_gpu(gpu, tmp_path):
     history = RnnlmTrainer(model, SGD(1.0)).fit(words[:-1], words[1:], 2, 5, 6, 0.25, 4)
     assert len(history) == 6
     assert strict_cupy.counts == {"to_device": 2, "to_host": 2 * len(history)}  # to the device: the text
+
+
+# Classifiers
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (RnnClassifier, {}),
+        (LstmClassifier, {"dropout": 0.3, "layers": 2}),
+        (LstmClassifier, {"bidirectional": True, "fixed_embedding": True}),
+    ],
+)
+def test_classifiers_give_the_same_on_the_gpu(gpu, same_path, model, options, padded):
+    def train(device):
+        classifier = on_the_same_path(model(V, D, H, 3, rng=np.random.default_rng(0), **options))
+        if device is to_gpu:
+            classifier.to_gpu()
+        texts, rule, losses = [ids(length) for length in LENGTHS], Adam(0.1), []
+        for _ in range(2):
+            (ts,) = classifier.asarrays(np.array([2, 0, 1]))
+            losses.append(classifier.forward(classifier.batch(texts, padded), ts))
+            classifier.backward()
+            rule.update(classifier.params, classifier.grads)
+        return [losses, classifier.params, classifier.grads], classifier.probabilities(texts)
+
+    results, probabilities = train(to_gpu)
+    assert_on_gpu(results)
+    expected, expected_probabilities = train(on_cpu)
+    assert_same_bits(results, expected)
+    assert np.array_equal(probabilities, expected_probabilities)
+
+
+def test_the_classifier_script_on_the_gpu(gpu, same_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--quick", "--max-texts", "60", "--dropout", "0.2", "--epochs", "1"]
+    ours = train_classifier.main([*options, "--gpu", "--name", "gpu"])
+    assert strict_cupy.counts["to_device"] > 0
+    assert ours == train_classifier.main([*options, "--name", "cpu"])
+    with np.load("runs/gpu/best_weights.npz") as a, np.load("runs/cpu/best_weights.npz") as b:
+        assert all(np.array_equal(a[name], b[name]) for name in b.files)
+
+
+def test_the_sine_script_on_the_gpu(gpu, same_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--epochs", "2", "--cycles", "20", "--free-cycles", "1"]
+    ours = train_sine.main([*options, "--gpu"])
+    assert strict_cupy.counts["to_device"] > 0
+    assert ours == train_sine.main(options)
+
+
+def test_the_script_of_two_sequences_on_the_gpu(gpu, same_path, capsys):
+    options = ["--show-every", "5", "--max-steps", "12"]
+    train_sequences.main([*options, "--gpu"])
+    ours = capsys.readouterr().out
+    assert strict_cupy.counts["to_device"] > 0
+    train_sequences.main(options)
+    assert ours == capsys.readouterr().out != ""
+
+
+@pytest.mark.parametrize("form", ["sentence", "stream"])
+def test_the_script_word_by_word_on_the_gpu(gpu, same_path, tmp_path, form):
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(f"a b{k % 5} c{k % 3} ." for k in range(40)), encoding="utf-8")
+    options = ["--corpus", str(path), "--form", form, "--update-every", "7"]
+    ours = sentence_rnn.main([*options, "--gpu"])
+    assert strict_cupy.counts["to_device"] > 0
+    assert ours == sentence_rnn.main(options)
 
 
 # The command line

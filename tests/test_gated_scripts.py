@@ -343,7 +343,8 @@ def test_words_that_are_unknown_are_refused_where_there_is_no_unk(trained, tmp_p
     ("corpus", "unit", "words"),
     [
         ("sotu", "word", ["the", "u", ".", "s", "n-1", "1,000", "!"]),
-        ("sotu", "char", ["the", "u", ".", "s", "n-1", "1,000", "!"]),
+        ("sotu", "char", list("The U.S n-1 1,000!")),
+        ("bungo", "word", list("The U.S n-1 1,000!")),
         ("my/sotu", "word", ["the", "u", ".", "s", "n-1", "1,000", "!"]),
         ("my/sotu", "char", list("The U.S n-1 1,000!")),
         ("ptb", "word", ["The", "U.S", "n-1", "1,000!"]),
@@ -354,8 +355,9 @@ def test_a_line_is_split_as_the_corpus_was(corpus, unit, words):
     assert Run(None, ["<eos>"], corpus, unit).words(" The U.S n-1 1,000! ") == words
 
 
-def test_words_of_a_named_corpus_are_never_joined_without_spaces():
-    assert Run(None, ["<eos>"], "sotu", "char").separator == " "
+def test_words_are_joined_with_spaces_and_characters_without():
+    assert Run(None, ["<eos>"], "ptb", "char").separator == " "
+    assert Run(None, ["<eos>"], "sotu", "char").separator == ""
 
 
 # Damaged folders

@@ -7,7 +7,18 @@ import pytest
 from helpers import GRADIENT_ERROR, assert_layer_gradients, normal
 
 from common.gradient_check import check_gradients
-from common.layers import GRU, LSTM, RNN, Affine, Dropout, Embedding, Gate, OneGateGRU, SoftmaxWithLoss
+from common.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Affine,
+    Dropout,
+    Embedding,
+    Gate,
+    IdentityWithLoss,
+    OneGateGRU,
+    SoftmaxWithLoss,
+)
 
 
 def test_affine_by_hand():
@@ -224,6 +235,23 @@ def test_loss_of_huge_logits_is_finite():
     layer = SoftmaxWithLoss()
     assert layer.forward(np.array([[1e4, -1e4], [1e4, -1e4]], np.float32), np.array([0, 1])) == 1e4
     assert np.array_equal(layer.backward(), [[0, 0], [0.5, -0.5]])
+
+
+def test_identity_with_loss_by_hand():
+    layer = IdentityWithLoss()
+    assert layer.forward(np.array([[1.0, 2.0], [0.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])) == (4 + 9) / 4
+    assert layer.backward(2.0).tolist() == [[0, 2], [0, 3]]
+
+
+def test_identity_with_loss_gradients():
+    x, t = normal(3, 2), normal(3, 2, seed=1)
+    layer = IdentityWithLoss()
+    assert_layer_gradients(layer, lambda: layer.forward(x, t), {"x": x})
+
+
+def test_squared_errors_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"got \(3, 1\) and \(3,\)"):
+        IdentityWithLoss().forward(np.zeros((3, 1)), np.zeros(3))
 
 
 def test_dropout_gradients():

@@ -10,8 +10,8 @@ from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
 from common.optimizer import Adam
-from common.packing import Layout, PackedSequence, pack, unpack
-from common.time_layers import TimeBidirectional, TimeDropout, TimeGRU, TimeLSTM, TimeRNN
+from common.packing import Layout, PackedSequence, pack, pad, unpack
+from common.time_layers import TimeBidirectional, TimeDropout, TimeGRU, TimeLast, TimeLSTM, TimeMean, TimeRNN
 
 V, D, H = 9, 3, 4
 LENGTHS = pytest.mark.parametrize("lengths", [[5, 3, 1], [1, 4, 2, 4], [3, 3], [1, 1, 1], [6]], ids=str)
@@ -40,16 +40,34 @@ def test_rows_are_those_of_the_picture():
     assert packed.size == 9
 
 
+EACH_WAY = pytest.mark.parametrize("bring_together", [pack, pad])
+
+
+@EACH_WAY
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=8))
-def test_unpacked_is_what_was_packed(lengths):
-    for there_and_back, sequence in zip(unpack(pack(sequences(lengths, 2))), sequences(lengths, 2), strict=True):
-        assert np.array_equal(there_and_back, sequence)
+def test_unpacked_is_what_was_packed(bring_together, lengths):
+    there_and_back = unpack(bring_together(sequences(lengths, 2)))
+    for ours, sequence in zip(there_and_back, sequences(lengths, 2), strict=True):
+        assert np.array_equal(ours, sequence)
 
 
+@EACH_WAY
 @pytest.mark.parametrize("lengths", [[], [3, 0]])
-def test_nothing_to_pack_is_refused(lengths):
+def test_nothing_to_pack_is_refused(bring_together, lengths):
     with pytest.raises(ValueError, match="at least one"):
-        pack(sequences(lengths))
+        bring_together(sequences(lengths))
+
+
+def test_padded_rows_are_a_rectangle_that_knows_its_lengths():
+    a, b, c = np.array([1, 2, 3]), np.array([4]), np.array([5, 6])
+    padded = pad([a, b, c], value=9)
+    assert padded.data.tolist() == [1, 4, 5, 2, 9, 6, 3, 9, 9]
+    assert padded.data.dtype == a.dtype
+    layout = padded.layout
+    assert layout.batch_sizes == [3, 3, 3]
+    assert layout.lengths.tolist() == [3, 1, 2]
+    assert padded.data[layout.last].tolist() == [3, 4, 6]
+    assert padded.data[layout.reversed].tolist() == [3, 4, 6, 2, 9, 5, 1, 9, 9]
 
 
 @pytest.mark.parametrize("time_size", [1, 2, 5, 9])
@@ -105,6 +123,59 @@ def test_each_sequence_gets_what_it_gets_alone(name, lengths):
             assert np.allclose(ours, theirs[0], rtol=0, atol=1e-14)
     for ours, theirs in zip(packed.grads, alone.grads, strict=True):  # alone has added all of them
         assert np.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@CELLS
+@LENGTHS
+def test_padding_changes_nothing_of_a_sequence(name, lengths):
+    # What lies behind its end is noise: rubbish as padding, and no gradient comes from there.
+    width = 2 * H if name == "bidirectional" else H
+    xs, dhs = sequences(lengths, D), sequences(lengths, width)
+    packed, padded = layer_of(name), layer_of(name)
+    hs = zip(unpack(packed.forward(pack(xs))), unpack(padded.forward(pad(xs, value=3.0))), strict=True)
+    dxs = zip(unpack(packed.backward(pack(dhs))), unpack(padded.backward(pad(dhs))), strict=True)
+    for theirs, ours in [*hs, *dxs]:
+        assert np.allclose(ours, theirs, rtol=0, atol=1e-13)
+    for theirs, ours in zip(packed.grads, padded.grads, strict=True):
+        assert np.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+# What each pool makes of one sequence, (T, 2H), and of the gradient of that.
+POOLS = {
+    "mean": (TimeMean, lambda x: x.mean(axis=0), lambda dy, T: np.tile(dy / T, (T, 1))),
+    "last": (TimeLast, lambda x: x[-1], lambda dy, T: np.eye(T)[-1:].T * dy),
+    "both ends": (
+        lambda: TimeLast(bidirectional=True),
+        lambda x: np.concatenate([x[-1, :H], x[0, H:]]),
+        lambda dy, T: np.concatenate([np.eye(T)[-1:].T * dy[:H], np.eye(T)[:1].T * dy[H:]], axis=1),
+    ),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("form", ["packed", "padded", "array"])
+@LENGTHS
+def test_pools_take_the_real_steps_of_each_sequence_in_the_order_given(pool, form, lengths):
+    make, of_one, gradient_of_one = POOLS[pool]
+    if form == "array":
+        lengths = [4] * len(lengths)
+    xs, dy = sequences(lengths, 2 * H), normal(len(lengths), 2 * H, seed=8)
+    layer = make()
+    y = layer.forward({"packed": pack, "padded": lambda x: pad(x, value=7.0), "array": np.array}[form](xs))
+    assert np.allclose(y, [of_one(x) for x in xs], rtol=0, atol=1e-15)
+    dxs = layer.backward(dy)
+    for n, dx in enumerate(dxs if form == "array" else unpack(dxs)):
+        assert np.allclose(dx, gradient_of_one(dy[n], lengths[n]), rtol=0, atol=1e-15)
+    if form == "padded":
+        assert np.allclose(dxs.data.sum(), sum(dx.sum() for dx in unpack(dxs)), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("pool", POOLS)
+def test_pools_keep_the_dtype(pool, dtype):
+    layer = POOLS[pool][0]()
+    y = layer.forward(pack([x.astype(dtype) for x in sequences([2, 3], 2 * H)]))
+    assert y.dtype == layer.backward(y).data.dtype == dtype
 
 
 @pytest.mark.parametrize("name", ["RNN", "GRU", "GRU after", "LSTM", "peepholes"])

@@ -19,7 +19,10 @@ from common.time_layers import (
     TimeDropout,
     TimeEmbedding,
     TimeGRU,
+    TimeIdentityWithLoss,
+    TimeLast,
     TimeLSTM,
+    TimeMean,
     TimeRNN,
     TimeSoftmaxWithLoss,
 )
@@ -274,6 +277,20 @@ def test_time_softmax_with_loss_gradients(ignored):
         ts[place] = -1
     layer = TimeSoftmaxWithLoss()
     assert_layer_gradients(layer, lambda: layer.forward(xs, ts), {"xs": xs})
+
+
+def test_time_identity_with_loss_is_the_mean_over_all_steps():
+    xs, ts = normal(2, 3, 1), normal(2, 3, 1, seed=1)
+    layer = TimeIdentityWithLoss()
+    assert layer.forward(xs, ts) == pytest.approx(((xs - ts) ** 2).mean(), rel=1e-14)
+    assert np.allclose(layer.backward(3.0), 3 * 2 * (xs - ts) / 6, rtol=0, atol=1e-15)
+    assert_layer_gradients(layer, lambda: layer.forward(xs, ts), {"xs": xs})
+
+
+@pytest.mark.parametrize("layer", [TimeMean(), TimeLast(), TimeLast(bidirectional=True)])
+def test_pool_gradients(layer):
+    xs = normal(3, 4, 2)
+    assert_layer_gradients(layer, lambda: layer.forward(xs), {"xs": xs})
 
 
 @pytest.mark.parametrize("rows", [100, 4, 3])

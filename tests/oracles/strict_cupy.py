@@ -145,6 +145,9 @@ class ndarray:
     def min(self, axis: int | None = None, keepdims: bool = False) -> ndarray:
         return _wrap(self._hidden.min(axis=axis, keepdims=keepdims))
 
+    def argmax(self, axis: int | None = None) -> ndarray:
+        return _wrap(self._hidden.argmax(axis=axis))
+
     def __neg__(self) -> ndarray:
         return _wrap(-self._hidden)
 

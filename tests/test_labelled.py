@@ -1,0 +1,154 @@
+"""Texts with classes, and word vectors: read as they are, or refused in one line."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from dataset import ag_news, sotu
+from dataset.corpus import DatasetError, split_words
+from dataset.labelled import Labelled
+from dataset.word_vectors import load_vectors
+
+# AG News
+
+
+def write_items(path, rows):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
+    return path
+
+
+def test_an_item_is_title_and_description_with_a_class_from_zero(tmp_path):
+    path = write_items(tmp_path / "x.csv", [(3, "Oil, up", 'He said "no"'), (1, "", "Two\nlines"), (4, " ", " ")])
+    assert ag_news.read(path) == [('Oil, up He said "no"', 2), ("Two lines", 0)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "cleaned"),
+    [
+        ("Great Britain #39;s Davis Cup", "Great Britain's Davis Cup"),
+        ("Egypt's and &#39;a&#39; b", "Egypt's and 'a' b"),
+        ("remains quot;real quot;.", 'remains"real".'),
+        ("AT amp;T", "AT&T"),
+        ("South &lt;b&gt;...&lt;/b&gt; LONDON", "South ... LONDON"),
+        ('Inc. &lt;A HREF="x?t=ODP.N"&gt;ODP.N&lt;/A&gt;, the', "Inc. ODP.N , the"),
+        ("found a\\2,500-year-old tomb", "found a 2,500-year-old tomb"),
+        ("at 1 p.m.; then", "at 1 p.m.; then"),
+    ],
+)
+def test_what_the_web_has_left_is_cleaned(raw, cleaned):
+    assert ag_news.clean(raw) == cleaned
+
+
+def test_one_of_twenty_items_is_to_choose_on(tmp_path):
+    rows = [(k % 4 + 1, f"t{k}", "d") for k in range(45)]
+    path = write_items(tmp_path / "x.csv", rows)
+    data = ag_news.load(path, write_items(tmp_path / "y.csv", rows[:3]))
+    assert data.valid == [("t0 d", 0), ("t20 d", 0), ("t40 d", 0)]
+    assert len(data.train) == 42
+    assert data.train[:2] == [("t1 d", 1), ("t2 d", 2)]
+    assert data.test == [("t0 d", 0), ("t1 d", 1), ("t2 d", 2)]
+    assert data.classes == ["World", "Sports", "Business", "Sci/Tech"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('"5","a","b"\n', "row 1: expected"),
+        ('"1","a","b"\n"1","a"\n', "row 2: expected"),
+        ("class,title,description\n", "row 1: expected"),
+        ("", "has no items"),
+        ('"1","",""\n', "has no items"),
+        ('"1","a","b"\n' * 19, "has 19 items; it takes at least 20"),
+    ],
+)
+def test_files_of_another_form_are_refused(tmp_path, content, reason):
+    path = tmp_path / "x.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DatasetError, match=reason):
+        ag_news.load(path, path)
+
+
+def test_the_files_at_hand(data_dir):
+    test_file, train_file = data_dir / "ag_news" / "test.csv", data_dir / "ag_news" / "train-partial.csv"
+    if not (test_file.is_file() and train_file.is_file()):
+        pytest.skip("no ag_news in RNN_DATA_DIR")
+    data = ag_news.load(train_file)  # the test file is the canonical one, which is fetched, and verified
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [13_815, 728, 7_600]
+    assert np.bincount([label for _, label in data.test]).tolist() == [1900] * 4
+    assert not {text for text, _ in data.train} & {text for text, _ in data.test}
+
+
+# Eras
+
+
+def test_paragraphs_have_the_era_of_their_message_and_messages_stay_whole(monkeypatch):
+    long, short = "word " * 20, "word " * 19
+    years = [1790, 1849, 1850, 1899, 1900, 1949, 1950, 2020, 1790, 1850, 1900]
+    messages = [(year, f"{long}{k}\n\n{short}\n{long}again {k}") for k, year in enumerate(years)]
+    monkeypatch.setattr(sotu, "_messages", lambda: messages)
+    data = sotu.load_eras()
+    assert data.classes == ["1790-1849", "1850-1899", "1900-1949", "1950-"]
+    assert [label for _, label in data.train] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 3, 3, 0, 0, 2, 2]
+    assert [label for _, label in data.valid] == [2, 2]
+    assert [label for _, label in data.test] == [1, 1]
+    assert data.test == [(f"{long}9", 1), (f"{long}again 9", 1)]
+
+
+def test_eras_of_the_messages():
+    data = sotu.load_eras()
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [17_834, 1_918, 1_988]
+    for part in (data.train, data.valid, data.test):
+        assert {label for _, label in part} == {0, 1, 2, 3}
+        assert min(len(split_words(text)) for text, _ in part[:200]) >= 20
+    assert data.train[0][0].startswith("I embrace with great satisfaction")
+
+
+def test_checksum_changes_with_texts_classes_and_splits():
+    def sha(classes=("a", "b"), train=(("x", 0), ("y", 1)), valid=(("z", 1),)):
+        return Labelled("n", list(classes), list(train), list(valid), []).sha256
+
+    assert sha() == sha()
+    others = [sha(classes=("a", "c")), sha(train=(("x", 1), ("y", 1))), sha(train=(("x", 0),)), sha(valid=())]
+    assert len({sha(), *others}) == 5
+
+
+# Word vectors
+
+
+@pytest.mark.parametrize("header", ["", "4 2\n"])
+def test_vectors_of_the_words_that_are_asked_for(tmp_path, header):
+    path = tmp_path / "vectors.txt"
+    path.write_text(f"{header}the 1 -2.5\n. . 7 7\ncat 0.5 1e-1 \nthe 9 9\nother x y\n", encoding="utf-8")
+    vectors, D = load_vectors(path, ["cat", "the", "dog", "."])
+    assert D == 2
+    assert {word: vector.tolist() for word, vector in vectors.items()} == {
+        "the": [1.0, -2.5],
+        "cat": [0.5, float(np.float32(0.1))],
+    }
+    assert vectors["cat"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "has no vectors"),
+        (b"3 2\n", "has no vectors"),
+        (b"word\n", "line 1: expected a word and its numbers"),
+        (b"a 1 2\nword 1\n", "line 2: expected a word and 2 numbers"),
+        (b"a 1 2\nword 1 x\n", "line 2: expected 2 finite numbers, got '1 x'"),
+        (b"word 1 nan\n", "line 1: expected 2 finite numbers"),
+        (b"3 2\nword \xff\xfe\x00", "is not UTF-8 text"),
+    ],
+)
+def test_files_that_are_no_vectors_are_refused(tmp_path, content, reason):
+    path = tmp_path / "vectors.txt"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=reason):
+        load_vectors(path, ["word"])
+
+
+def test_a_missing_file_of_vectors_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="cannot read"):
+        load_vectors(tmp_path / "missing.txt", ["word"])
