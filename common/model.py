@@ -77,12 +77,22 @@ class Model:
     # State and modes
 
     @property
-    def _recurrent_layers(self) -> list[TimeRecurrent]:
+    def recurrent_layers(self) -> list[TimeRecurrent]:
         return [layer for layer in self.layers if isinstance(layer, TimeRecurrent)]
+
+    @property
+    def state(self) -> list[tuple[Array | None, ...]]:
+        """What each recurrent layer carries from window to window: ``set_state(state)`` changes nothing."""
+        return [layer.state for layer in self.recurrent_layers]
+
+    def set_state(self, state: list[tuple[Array | None, ...]]) -> None:
+        """Start the next window from this state of each recurrent layer."""
+        for layer, arrays in zip(self.recurrent_layers, state, strict=True):
+            layer.set_state(*arrays)
 
     def reset_state(self) -> None:
         """Forget what was read so far: the next window starts from zeros."""
-        for layer in self._recurrent_layers:
+        for layer in self.recurrent_layers:
             layer.reset_state()
 
     @contextmanager
@@ -90,7 +100,7 @@ class Model:
         """No dropout, no gradients, and a fresh state inside the ``with`` block; afterwards all is as it was."""
         layers = [*self.layers, self.loss_layer]
         training = [layer.training for layer in layers]
-        states = [layer.state for layer in self._recurrent_layers]
+        state = self.state
         self.reset_state()
         for layer in layers:
             layer.training = False
@@ -99,8 +109,7 @@ class Model:
         finally:
             for layer, was_training in zip(layers, training):
                 layer.training = was_training
-            for layer, state in zip(self._recurrent_layers, states):
-                layer.set_state(*state)
+            self.set_state(state)
 
     # CPU, GPU and files
 
