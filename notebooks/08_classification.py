@@ -181,9 +181,8 @@ for name, (model_class, options) in networks.items():
 # %%
 n = len(valid_texts)
 errors = {name: np.sqrt(p * (1 - p) / n) for name, p in accuracies.items()}
-plt.barh(
-    list(accuracies), list(accuracies.values()), xerr=[2 * e for e in errors.values()], color="tab:blue", alpha=0.7
-)
+bars = [2 * error for error in errors.values()]
+plt.barh(list(accuracies), list(accuracies.values()), xerr=bars, alpha=0.7)
 plt.axvline(majority, color="black", ls=":", label="most frequent class")
 plt.xlim(0.4, 0.8)
 plt.gca().invert_yaxis()

@@ -95,7 +95,8 @@ assert np.allclose(my_run_free(model, heard, 20), run_free(model, heard, 20))
 
 # %%
 def train(model, epochs=300, early=50):
-    batches, optimizer, ahead, free, said = OffsetBatches(wave[:-1], wave[1:], 10, 50, restart=True), Adam(), [], [], {}
+    batches = OffsetBatches(wave[:-1], wave[1:], 10, 50, restart=True)
+    optimizer, ahead, free, said = Adam(), [], [], {}
     for epoch in range(1, epochs + 1):
         optimizer.lr = 0.02 * (1 - (epoch - 1) / epochs)
         model.reset_state()
@@ -203,9 +204,7 @@ plt.show()
 # without memory.
 
 # %%
-print(
-    f"loss of the LSTM {lstm_losses[-1]:.4f}, of the RNN {rnn_losses[-1]:.4f}, best without memory {best_without_memory:.4f}"
-)
+print(f"loss: LSTM {lstm_losses[-1]:.4f}, RNN {rnn_losses[-1]:.4f}, best without memory {best_without_memory:.4f}")
 assert lstm_losses[-1] < best_without_memory / 5
 assert abs(rnn_losses[-1] - best_without_memory) < 0.02
 
