@@ -112,6 +112,18 @@ def test_training_finds_what_is_certain(run, tmp_path):
     assert 2.3 < found < 3
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("tokenizer", ["subword", "word", "char"])
+def test_the_tokenizer_knows_the_training_split_only(run, tmp_path, tokenizer):
+    path = write_text(tmp_path / "text.txt")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("the 猫 sees 猫 .\n")  # the last 5 % are to choose on
+    run(train_sentence_rnnlm.main, "--corpus", path, *SMALL, "--tokenizer", tokenizer)
+    found = load_tokenizer("runs/sentence-rnnlm-text")
+    assert found.token_to_id("猫") == found.unk_id
+    assert found.encode("the 猫 sees")[-1] != found.unk_id
+
+
 # A run
 
 
