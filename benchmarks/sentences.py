@@ -143,10 +143,12 @@ def compare(sentences: list[np.ndarray], rounds: int) -> dict:
         pipes[way], theirs = context.Pipe()
         context.Process(target=take_turns, args=(way, sentences, theirs), daemon=True).start()
     turns: dict[str, list[tuple]] = {way: [] for way in WAYS}
-    for _ in range(rounds + 1):
+    for k in range(rounds + 1):
         for way, pipe in pipes.items():
             pipe.send("turn")
             turns[way].append(pipe.recv())
+        took = ", ".join(f"{way} {turns[way][-1][0]:.2f} s" for way in WAYS)
+        print(f"batch {k}: {took}", file=sys.stderr, flush=True)
     results = {}
     for way, pipe in pipes.items():
         pipe.send("end")

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.backend import require_gpu
+from common.batching import deal
 from common.classifier import POOLS, RecurrentClassifier
 from common.cli import OneLineParser, fraction, non_negative_int, positive_float, positive_int, use_utf8, utf8_text
 from common.optimizer import Adam, clip_grads
@@ -231,9 +232,7 @@ def train_epoch(
     """
     texts, labels = train
     loss = right = seen = 0
-    order = rng.permutation(len(texts))
-    for first in range(0, len(texts), args.batch_size):
-        batch = order[first : first + args.batch_size]
+    for batch in deal(np.array([len(text) for text in texts]), args.batch_size, rng):
         xs = model.batch([texts[n] for n in batch], args.padded)
         (ts,) = model.asarrays(labels[batch])
         loss += model.forward(xs, ts) * len(batch)

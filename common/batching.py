@@ -174,15 +174,8 @@ class SentenceBatches:
 
     def _batches(self) -> list[np.ndarray]:
         """Which sentences each batch of this epoch has."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        n, N = len(self.sentences), self.batch_size
-        order = rng.permutation(n) if self.shuffled else np.arange(n)
-        if self.bucketed:
-            order = order[np.argsort(self.lengths[order], kind="stable")]
-        batches = [order[first : first + N] for first in range(0, n, N)]
-        if self.bucketed and self.shuffled:
-            rng.shuffle(batches)
-        return batches
+        rng = np.random.default_rng([self.seed, self.epoch]) if self.shuffled else None
+        return deal(self.lengths, self.batch_size, rng, self.bucketed)
 
     def _windows(self, batch: np.ndarray) -> Iterator[tuple[int, Array | PackedSequence, Array | PackedSequence]]:
         """The first word of each window of a batch, and its xs and ts."""
@@ -196,6 +189,24 @@ class SentenceBatches:
             xs = pad([s[:-1] for s in sentences], self.pad_id)
             ts = pad([s[1:] for s in sentences], self.ignore_label)
             yield from ((start, xs[:, start : start + T], ts[:, start : start + T]) for start in starts)
+
+
+def deal(
+    lengths: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, bucketed: bool = False
+) -> list[np.ndarray]:
+    """Deal sequences, of which only the lengths matter, (n,), to batches: the numbers of those in each batch.
+
+    With ``rng`` in random order, else in the order given. If ``bucketed``, sequences of nearly the same length share a
+    batch; then it is the order of the batches that is random, and of sequences of one length.
+    """
+    n = len(lengths)
+    order = np.arange(n) if rng is None else rng.permutation(n)
+    if bucketed:
+        order = order[np.argsort(lengths[order], kind="stable")]
+    batches = [order[first : first + batch_size] for first in range(0, n, batch_size)]
+    if bucketed and rng is not None:
+        rng.shuffle(batches)
+    return batches
 
 
 def pad(sentences: Sequence[Array], filler: int) -> Array:

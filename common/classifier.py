@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.backend import Array, to_cpu
+from common.batching import deal
 from common.functions import softmax
 from common.initial_weights import InitialWeights
 from common.layers import Affine, SoftmaxWithLoss
@@ -137,10 +138,9 @@ class RecurrentClassifier(Model):
         Texts of nearly the same length are read side by side, which is fast. What a text gets does not depend on the
         others.
         """
-        order = np.argsort([len(text) for text in texts], kind="stable")
+        lengths = np.array([len(text) for text in texts])
         found = np.empty((len(texts), len(self.layers[-1].b.data)))
         with self.evaluating():
-            for first in range(0, len(texts), batch_size):
-                batch = order[first : first + batch_size]
+            for batch in deal(lengths, batch_size, bucketed=True):
                 found[batch] = softmax(to_cpu(self.predict(self.batch([texts[n] for n in batch]))))
         return found

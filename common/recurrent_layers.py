@@ -94,10 +94,15 @@ class TimeRecurrent(Layer):
             self.x, self.groups, self.layout = xs.rows, xs.groups, xs.layout
         else:
             (self.x, self.layout), self.groups = to_rows(xs), None
-        a = self.x @ self.Wx.data
-        a += self.b.data[: a.shape[1]]
-        self.gates = a if self.groups is None else a.take(self.groups.index, axis=0)
         self.hs, self.hs_new = self._states(self.h)
+        self.gates = self._room_for_gates()
+        if self.groups is None:
+            a = self.xp.matmul(self.x, self.Wx.data, out=self.gates)
+            a += self.b.data[: a.shape[1]]
+        else:
+            a = self.x @ self.Wx.data
+            a += self.b.data[: a.shape[1]]
+            a.take(self.groups.index, axis=0, out=self.gates, mode="clip")  # this mode needs no buffer
         self._prepare()
         for now, before in zip(self.layout.rows, self.layout.before):
             self._step(now, before)
@@ -128,6 +133,9 @@ class TimeRecurrent(Layer):
         dx = da @ self.Wx.data.T
         return from_rows(dx, layout) if self.groups is None else DistinctRows(dx, self.groups, layout)
 
+    def _room_for_gates(self) -> Array:
+        return self.xp.empty((len(self.layout), self.Wx.data.shape[1]), dtype=self.hs.dtype)
+
     def _prepare(self) -> None:
         """Make room for what else the cell remembers of each step."""
 
@@ -144,7 +152,8 @@ class TimeRecurrent(Layer):
     def _states(self, initial: Array | None) -> tuple[Array, Array]:
         """Make room for states: before and after all steps, (N + rows, H), and of that those after, (rows, H)."""
         N = self.layout.N
-        states = self.xp.empty((N + len(self.layout), len(self.Wh.data)), dtype=self.gates.dtype)
+        dtype = self.xp.result_type(self.x, self.Wx.data)
+        states = self.xp.empty((N + len(self.layout), len(self.Wh.data)), dtype)
         states[:N] = 0
         if initial is not None and self.stateful:
             # In the next window of packed sequences, those that have ended are missing: the last ones.
@@ -187,9 +196,15 @@ class TimeRNN(TimeRecurrent):
     Werbos, "Backpropagation through time: what it does and how to do it", 1990.
     """
 
+    def _room_for_gates(self) -> Array:
+        return self.hs_new  # a_t becomes h_t where it stands: the one array that a long sequence needs
+
+    def _prepare(self) -> None:
+        self.room = self.xp.empty_like(self.hs[: self.layout.N])
+
     def _step(self, now: slice, before: slice) -> None:
-        h = self.xp.matmul(self.hs[before], self.Wh.data, out=self.hs_new[now])
-        h += self.gates[now]
+        h = self.hs_new[now]
+        h += self.xp.matmul(self.hs[before], self.Wh.data, out=self.room[: len(h)])
         self.xp.tanh(h, out=h)
 
     def _derivative(self, now: slice, da: Array) -> None:

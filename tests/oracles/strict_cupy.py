@@ -261,6 +261,14 @@ def ones_like(a: ndarray) -> ndarray:
     return ndarray(np.ones_like(_unwrap_array(a)))
 
 
+def full(shape: int | Sequence[int], value: float, dtype: type | None = None) -> ndarray:
+    return ndarray(np.full(_plain(shape), value, dtype))
+
+
+def result_type(*arrays: ndarray) -> np.dtype:
+    return np.result_type(*map(_unwrap_array, arrays))
+
+
 def arange(start: int, stop: int | None = None, step: int = 1, dtype: type | None = None) -> ndarray:
     _plain([x for x in (start, stop, step) if x is not None])
     return ndarray(np.arange(start, stop, step, dtype))
@@ -310,7 +318,7 @@ def _module(name: str, **attributes: Any) -> ModuleType:
 _RUNTIME = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
 _ELEMENTWISE = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "tanh", "matmul")
 _FUNCTIONS = (
-    *(asarray, empty, empty_like, zeros, zeros_like, ones_like),
+    *(asarray, empty, empty_like, zeros, zeros_like, ones_like, full, result_type),
     *(arange, ascontiguousarray, concatenate, where, vdot),
 )
 
