@@ -30,6 +30,7 @@ from ch06_gated.lstm_lm import LstmLm
 from common import backend, functions, layers, optimizer, recurrent_layers, time_layers
 from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_gpu
 from common.batching import OffsetBatches, SentenceBatches
+from common.checkpoint import Checkpoint
 from common.evaluation import evaluate
 from common.generation import generate
 from common.layers import (
