@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "step_time.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def run(*arguments, cwd):
-    return subprocess.run([sys.executable, SCRIPT, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120)
+def run(*arguments, cwd, script="step_time.py"):
+    command = [sys.executable, BENCHMARKS / script, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
 def test_a_short_run_prints_a_table_and_writes_json(tmp_path):
@@ -29,3 +30,11 @@ def test_a_short_run_prints_a_table_and_writes_json(tmp_path):
 @pytest.mark.parametrize("arguments", [["Z"], ["A", "--rounds", "0"], ["A", "--threads", "0"]])
 def test_bad_arguments_exit_with_code_2(tmp_path, arguments):
     assert run(*arguments, cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_a_short_long_run(tmp_path):
+    result = run("--quick", cwd=tmp_path, script="long_run.py")
+    assert result.returncode == 0, result.stderr
+    assert "\n100 steps, 5 records: memory grew by " in result.stdout
+    assert not list(tmp_path.iterdir())
