@@ -41,7 +41,7 @@ QUICK = {
 
 # What a run leaves in its folder besides its options; what is needed to use the weights is a vocabulary or a tokenizer.
 RESULTS = (
-    *("best_weights.npz", "checkpoint.npz", "history.csv", "learning_curve.png"),
+    *("best_weights.npz", "checkpoint.npz", "history.csv", "learning_curve.png", "confusion_matrix.png"),
     *("vocabulary.json", SentencePieceTokenizer.file_name, CharTokenizer.file_name),
 )
 

@@ -20,6 +20,7 @@ from ch06_gated import generate_text, memorize, sentence_probability, show_gates
 from ch06_gated.run_folder import SentenceRun, load_run
 from common.batching import SentenceBatches
 from common.evaluation import evaluate_windows, perplexity
+from common.packing import PackedSequence
 from common.trainer import FIELDS
 from dataset.tokenizer import load_tokenizer
 
@@ -86,12 +87,16 @@ def test_one_seed_gives_the_same_perplexities_and_another_gives_others(run, text
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("tokenizer", ["subword", "word", "char"])
-def test_padding_changes_nothing_but_the_work(run, text, tokenizer):
+def test_padding_changes_nothing_but_the_work(run, text, tokenizer, monkeypatch):
     options = ["--corpus", text, *SMALL, "--tokenizer", tokenizer]
+    forward, fed = SimpleRnnlm.forward, []
+    monkeypatch.setattr(SimpleRnnlm, "forward", lambda model, x, t: (fed.append(type(x)), forward(model, x, t))[1])
     packed, padded = (run(train_sentence_rnnlm.main, *options, *more)[1] for more in ([], ["--padded"]))
     numbers = [re.findall(r"\d+\.\d\d\b", re.sub(r"lr.*", "", output)) for output in (packed, padded)]
     assert len(numbers[0]) == 10
     assert numbers[0] == numbers[1]
+    half = len(fed) // 2
+    assert fed == [PackedSequence] * half + [np.ndarray] * half
 
 
 @pytest.mark.usefixtures("undrawn")
