@@ -622,6 +622,17 @@ def test_another_learning_rate(run, text):
         assert [float(record["lr"]) for record in csv.DictReader(file) if float(record["epoch"]) in (1, 2)] == [1, 0.5]
 
 
+def test_a_training_that_went_wrong_goes_on_with_a_lower_learning_rate(run, text, error_line):
+    options = ["--corpus", text, *RESUMABLE, "--optimizer", "sgd", "--max-grad", 1000, "--name", "x"]
+    for more in ([], ["--skip-bad-steps"]):
+        line = error_line(train_rnnlm.main, [*map(str, options), "--lr", "1e30", *more])
+        assert "with learning rate 1e+30: try a lower learning rate, or a lower max_grad; " in line
+        assert f"{Path('runs/x/checkpoint.npz')} holds the training as it was before" in line
+    _, output = run(train_rnnlm.main, "--resume", "runs/x", "--lr", 1, "--max-grad", 0.25)
+    assert "going on after 0.00 epochs, step 0" in output
+    assert "valid perplexity" in output
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
