@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import math
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ch05_rnn.training import prepare_run_folder
 from common.backend import require_gpu
 from common.batching import deal
 from common.classifier import POOLS, RecurrentClassifier
@@ -26,9 +26,6 @@ from dataset.word_vectors import load_vectors
 SHOW_EVERY = 100  # steps
 
 FIELDS = ("epoch", "iteration", "train_loss", "train_accuracy", "valid_accuracy", "seconds")
-
-# What a run leaves in its folder.
-RESULTS = ("best_weights.npz", "confusion_matrix.png", "history.csv", "options.json", WordTokenizer.file_name)
 
 # The options that are arguments of every RecurrentClassifier.
 MODEL_OPTIONS = ("wordvec_size", "hidden_size", "layers", "bidirectional", "pool", "dropout", "fixed_embedding")
@@ -81,7 +78,8 @@ def train_classifier(
             start_from_vectors(model, tokenizer, args.embeddings)
         folder = Path("runs") / (args.name or f"{name}-{data.name}")
         options = {**vars(args), "model": model_class.__name__, "arguments": arguments, "classes": data.classes}
-        prepare_run_folder(folder, tokenizer, {**options, "corpus_sha256": data.sha256})
+        prepare_run_folder(folder, {**options, "corpus_sha256": data.sha256})
+        tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
     print(f"model {model_class.__name__}: {sum(p.size for p in model.params):,} parameters")
@@ -171,15 +169,6 @@ def start_from_vectors(model: RecurrentClassifier, tokenizer: WordTokenizer, pat
         if word in vectors:
             model.embedding[i] = vectors[word]
     print(f"word vectors: {path} has {len(vectors):,} of {len(words):,} words of the vocabulary")
-
-
-def prepare_run_folder(folder: Path, tokenizer: WordTokenizer, options: dict[str, object]) -> None:
-    """Make the folder, and keep in it what is needed to use the weights: the options and the vocabulary."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for result in RESULTS:  # of an earlier run of that name
-        (folder / result).unlink(missing_ok=True)
-    (folder / "options.json").write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
-    tokenizer.save(folder)
 
 
 def fit(

@@ -12,22 +12,15 @@ from pathlib import Path
 import numpy as np
 
 import dataset
-from ch05_rnn.training import (
-    OPTIMIZERS,
-    add_model_options,
-    add_output_options,
-    add_training_options,
-    prepare_run_folder,
-)
+from ch05_rnn.resuming import add_resuming_options, parse_options
+from ch05_rnn.training import add_model_options, add_output_options, add_training_options, fit, prepare_run_folder
 from common.backend import require_gpu
 from common.batching import SentenceBatches
 from common.cli import OneLineParser, positive_int, use_utf8
 from common.evaluation import evaluate_windows, perplexity
 from common.generation import generate
 from common.model import LanguageModel
-from common.plotting import plot_learning_curve
 from common.recurrent_lm import RecurrentLm
-from common.trainer import RnnlmTrainer
 from dataset.documents import Documents
 from dataset.tokenizer import TOKENIZERS, Tokenizer, load_tokenizer
 
@@ -75,10 +68,7 @@ def train_sentence_model(
     parser = OneLineParser(description=description.splitlines()[0])
     model_options = add_all_options(parser, name, add_options)
     parser.set_defaults(**{**DEFAULTS, **defaults})
-    args = parser.parse_args(argv)
-    if args.quick:
-        parser.set_defaults(**QUICK)  # what the command line says is stronger
-        args = parser.parse_args(argv)
+    args = parse_options(parser, argv, QUICK)
     rng = np.random.default_rng(args.seed)
 
     with parser.reporting_errors():
@@ -88,14 +78,14 @@ def train_sentence_model(
         tokenizer = make_tokenizer(args, documents)
         arguments = {"vocab_size": tokenizer.vocab_size, **{key: vars(args)[key] for key in model_options}}
         model = model_class(**arguments, rng=rng)
-        if args.weights is not None:
+        if args.weights is not None and args.resume is None:
             model.load(args.weights)
         folder = None
-        if args.epochs:
-            folder = Path("runs") / (args.name or f"{name}-{documents.name}")
+        if args.epochs or args.resume:
+            folder = Path(args.resume or Path("runs") / (args.name or f"{name}-{documents.name}"))
             options = {**vars(args), "model": model_class.__name__, "arguments": arguments}
-            sums = {"corpus_sha256": documents.sha256, "tokenizer_sha256": tokenizer.sha256}
-            prepare_run_folder(folder, {**options, **sums})
+            options |= {"corpus_sha256": documents.sha256, "tokenizer_sha256": tokenizer.sha256}
+            prepare_run_folder(folder, options)
             tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
@@ -109,7 +99,7 @@ def train_sentence_model(
 
     if folder:
         with parser.reporting_errors():
-            train(args, model, train_batches, valid_batches, folder)
+            fit(args, model, train_batches, valid_batches, folder, options, rng)
     loss, window_loss = evaluate_windows(model, valid_batches)
     print(f"valid perplexity {perplexity(loss):.2f} (mean of windows {perplexity(window_loss):.2f})")
     print_samples(args, model, tokenizer, rng)
@@ -141,6 +131,7 @@ def add_all_options(
         help="batches of documents of nearly the same length: faster, and fewer updates an epoch",
     )
     add_output_options(parser, name)
+    add_resuming_options(parser)
     return model_options
 
 
@@ -157,7 +148,9 @@ def load_documents(args: argparse.Namespace) -> Documents:
 
 def make_tokenizer(args: argparse.Namespace, documents: Documents) -> Tokenizer:
     """Train a tokenizer on the training split or, for weights that are there already, load the one beside them."""
-    if args.weights is not None:
+    if args.resume is not None:
+        tokenizer = load_tokenizer(Path(args.resume))
+    elif args.weights is not None:
         tokenizer = load_tokenizer(Path(args.weights).parent)
     else:
         tokenizer = TOKENIZERS[args.tokenizer].train(documents.train, args.vocab_size)
@@ -182,31 +175,6 @@ def make_batches(
         seed=args.seed,
         pad_id=tokenizer.pad_id,
     )
-
-
-def train(
-    args: argparse.Namespace,
-    model: LanguageModel,
-    train_batches: SentenceBatches,
-    valid_batches: SentenceBatches,
-    folder: Path,
-) -> None:
-    """Train; leave the best weights in the model, and in the folder with the history and its picture."""
-    weights = folder / "best_weights.npz"
-    history = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr)).fit_batches(
-        train_batches,
-        args.epochs,
-        args.max_grad,
-        args.eval_interval,
-        valid=valid_batches,
-        lr_decay=args.lr_decay,
-        decay_after=args.decay_after,
-        best_path=weights,
-        history_path=folder / "history.csv",
-    )
-    model.load(weights)
-    if history:
-        plot_learning_curve(history, folder / "learning_curve.png", type(model).__name__)
 
 
 def print_samples(

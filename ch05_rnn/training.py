@@ -12,8 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 import dataset
+from ch05_rnn.resuming import add_resuming_options, check_options, parse_options
 from common.backend import require_gpu
-from common.batching import OffsetBatches
+from common.batching import OffsetBatches, SentenceBatches
+from common.checkpoint import Checkpoint, read_options
 from common.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
@@ -39,7 +41,7 @@ QUICK = {
 
 # What a run leaves in its folder besides its options; what is needed to use the weights is a vocabulary or a tokenizer.
 RESULTS = (
-    *("best_weights.npz", "history.csv", "learning_curve.png"),
+    *("best_weights.npz", "checkpoint.npz", "history.csv", "learning_curve.png", "confusion_matrix.png"),
     *("vocabulary.json", SentencePieceTokenizer.file_name, CharTokenizer.file_name),
 )
 
@@ -76,10 +78,7 @@ def train_language_model(
     parser = OneLineParser(description=description.splitlines()[0])
     model_options = add_all_options(parser, name, add_options)
     parser.set_defaults(**defaults)
-    args = parser.parse_args(argv)
-    if args.quick:
-        parser.set_defaults(**{**QUICK, **quick})  # what the command line says is stronger
-        args = parser.parse_args(argv)
+    args = parse_options(parser, argv, {**QUICK, **quick})
     rng = np.random.default_rng(args.seed)
 
     with parser.reporting_errors():
@@ -89,13 +88,14 @@ def train_language_model(
         OffsetBatches(*words_and_successors(corpus.train), args.batch_size, args.time_size)  # is it long enough?
         arguments = {"vocab_size": len(corpus.id_to_word), **{key: vars(args)[key] for key in model_options}}
         model = model_class(**arguments, rng=rng)
-        if args.weights is not None:
+        if args.weights is not None and args.resume is None:
             load_weights(Path(args.weights), model, corpus)
         folder = None
-        if args.epochs:
-            folder = Path("runs") / (args.name or f"{name}-{corpus.name}")
+        if args.epochs or args.resume:
+            folder = Path(args.resume or Path("runs") / (args.name or f"{name}-{corpus.name}"))
             options = {**vars(args), "model": model_class.__name__, "arguments": arguments}
-            prepare_run_folder(folder, {**options, "corpus_sha256": corpus.sha256})
+            options["corpus_sha256"] = corpus.sha256
+            prepare_run_folder(folder, options)
             (folder / "vocabulary.json").write_text(vocabulary_text(corpus), encoding="utf-8")
     if args.gpu:
         model.to_gpu()
@@ -103,7 +103,7 @@ def train_language_model(
 
     if folder:
         with parser.reporting_errors():
-            train(args, model, corpus, folder)
+            train(args, model, corpus, folder, options, rng)
     test_perplexity = perplexity(evaluate(model, *words_and_successors(corpus.test)))
     print(f"test perplexity {test_perplexity:.2f}{bits_a_character(test_perplexity, corpus)}")
     print_samples(args, model, corpus, rng)
@@ -143,6 +143,7 @@ def add_all_options(
     add_output_options(parser, name).add_argument(
         "--watch", action="store_true", help="print each record of the training, and a sentence as the model writes now"
     )
+    add_resuming_options(parser)
     return model_options
 
 
@@ -221,10 +222,16 @@ def words_and_successors(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def prepare_run_folder(folder: Path, options: dict[str, object]) -> None:
-    """Make the folder, take out what an earlier run of that name has left, and write the options."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for result in RESULTS:
-        (folder / result).unlink(missing_ok=True)
+    """Make the folder, take out what an earlier run of that name has left, and write the options.
+
+    A run that is resumed must have the same options as before, but for some, and keeps what it has left.
+    """
+    if options.pop("resume", None) is not None:
+        check_options(folder, options)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        for result in RESULTS:
+            (folder / result).unlink(missing_ok=True)
     (folder / "options.json").write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
 
 
@@ -241,26 +248,57 @@ def load_weights(path: Path, model: LanguageModel, corpus: Corpus) -> None:
     model.load(path)
 
 
-def train(args: argparse.Namespace, model: LanguageModel, corpus: Corpus, folder: Path) -> None:
-    """Train; leave the best weights in the model, and in the folder with the history and its picture."""
-    weights = folder / "best_weights.npz"
-    history = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr)).fit(
-        *words_and_successors(corpus.train),
-        args.epochs,
-        args.batch_size,
-        args.time_size,
-        args.max_grad,
-        args.eval_interval,
-        valid=words_and_successors(corpus.valid),
-        lr_decay=args.lr_decay,
-        decay_after=args.decay_after,
-        restart=args.restart,
-        summed=args.loss == "sum",
-        best_path=weights,
-        history_path=folder / "history.csv",
+def train(
+    args: argparse.Namespace,
+    model: LanguageModel,
+    corpus: Corpus,
+    folder: Path,
+    options: dict[str, object],
+    rng: np.random.Generator,
+) -> None:
+    batches = OffsetBatches(
+        *model.asarrays(*words_and_successors(corpus.train)), args.batch_size, args.time_size, args.restart
+    )
+    fit(
+        *(args, model, batches, words_and_successors(corpus.valid), folder, options, rng),
+        dout=float(args.time_size if args.loss == "sum" else 1),
         on_record=watching(args, model, corpus) if args.watch else None,
     )
-    model.load(weights)
+
+
+def fit(
+    args: argparse.Namespace,
+    model: LanguageModel,
+    batches: OffsetBatches | SentenceBatches,
+    valid: SentenceBatches | tuple[np.ndarray, np.ndarray],
+    folder: Path,
+    options: dict[str, object],
+    rng: np.random.Generator,
+    **how,
+) -> None:
+    """Train, or go on; leave the best weights in the model, and in the folder with the history and its picture."""
+    trainer = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr))
+    checkpoint = Checkpoint(folder, rng, options, args.checkpoint_seconds)
+    if args.resume is not None:
+        checkpoint.restore(trainer, batches)
+        print(f"going on after {trainer.epoch + batches.position / len(batches):.2f} epochs, step {trainer.iteration}")
+        if args.lr != read_options(folder)["lr"]:
+            trainer.optimizer.lr = args.lr
+    history = trainer.fit_batches(
+        batches,
+        args.epochs - trainer.epoch,
+        args.max_grad,
+        args.eval_interval,
+        valid=valid,
+        lr_decay=args.lr_decay,
+        decay_after=args.decay_after,
+        best_path=checkpoint.best_path,
+        history_path=folder / "history.csv",
+        checkpoint=checkpoint,
+        skip_bad_steps=args.skip_bad_steps,
+        **how,
+    )
+    model.load(checkpoint.best_path)
     if history:
         plot_learning_curve(history, folder / "learning_curve.png", type(model).__name__)
 

@@ -5,6 +5,7 @@
     begins      whether the window in hand starts from a state of zeros, not from that in which the last one ended
     words       the labels of the window that count: without padding
     position    the windows of this epoch that have been handed out; where an epoch that was broken off goes on
+    progress    the names of all attributes that say how far it has got
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class OffsetBatches:
     ValueError
         If a size is not positive or the text is shorter than one batch.
     """
+
+    progress = ("position", "time")
 
     def __init__(self, xs: Array, ts: Array, batch_size: int, time_size: int, restart: bool = False) -> None:
         if batch_size <= 0 or time_size <= 0:
@@ -117,13 +120,15 @@ class SentenceBatches:
     Attributes
     ----------
     epoch : int
-        Epochs that have ended. With ``position``, all that changes in the course of a training.
+        Epochs that have ended.
 
     Raises
     ------
     ValueError
         If a size is not positive, there is no sentence, or one has fewer than two words.
     """
+
+    progress = ("position", "epoch")
 
     def __init__(
         self,

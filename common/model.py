@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +10,7 @@ import numpy as np
 
 from common.backend import Array, get_array_module, to_cpu, to_gpu
 from common.layers import Layer
+from common.npz import NpzReader, write_npz
 from common.parameter import Parameter, lay_out, unique_parameters
 from common.time_layers import TimeAffine, TimeAffineSoftmaxWithLoss, TimeRecurrent
 
@@ -79,12 +77,22 @@ class Model:
     # State and modes
 
     @property
-    def _recurrent_layers(self) -> list[TimeRecurrent]:
+    def recurrent_layers(self) -> list[TimeRecurrent]:
         return [layer for layer in self.layers if isinstance(layer, TimeRecurrent)]
+
+    @property
+    def state(self) -> list[tuple[Array | None, ...]]:
+        """What each recurrent layer carries from window to window: ``set_state(state)`` changes nothing."""
+        return [layer.state for layer in self.recurrent_layers]
+
+    def set_state(self, state: list[tuple[Array | None, ...]]) -> None:
+        """Start the next window from this state of each recurrent layer."""
+        for layer, arrays in zip(self.recurrent_layers, state, strict=True):
+            layer.set_state(*arrays)
 
     def reset_state(self) -> None:
         """Forget what was read so far: the next window starts from zeros."""
-        for layer in self._recurrent_layers:
+        for layer in self.recurrent_layers:
             layer.reset_state()
 
     @contextmanager
@@ -92,7 +100,7 @@ class Model:
         """No dropout, no gradients, and a fresh state inside the ``with`` block; afterwards all is as it was."""
         layers = [*self.layers, self.loss_layer]
         training = [layer.training for layer in layers]
-        states = [layer.state for layer in self._recurrent_layers]
+        state = self.state
         self.reset_state()
         for layer in layers:
             layer.training = False
@@ -101,8 +109,7 @@ class Model:
         finally:
             for layer, was_training in zip(layers, training):
                 layer.training = was_training
-            for layer, state in zip(self._recurrent_layers, states):
-                layer.set_state(*state)
+            self.set_state(state)
 
     # CPU, GPU and files
 
@@ -122,17 +129,12 @@ class Model:
 
     def save(self, path: str | Path) -> None:
         """Write all parameters, by name, to an ``.npz`` file; a file that was there is replaced in one move."""
-        path = Path(path)
-        unfinished = path.with_name(path.name + ".tmp")
-        try:
-            with open(unfinished, "wb") as file:
-                np.savez(file, **{p.name: to_cpu(p.data) for p in self.parameters})
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_npz(path, {p.name: to_cpu(p.data) for p in self.parameters})
 
     def load(self, path: str | Path) -> None:
         """Read the parameters that ``save`` wrote. They are all checked before the first is changed.
+
+        Besides the model, no more memory is needed than a small multiple of the size of the file; see ``NpzReader``.
 
         Raises
         ------
@@ -141,22 +143,25 @@ class Model:
         ValueError
             If it is not a weight file, is damaged, or belongs to a model of other shapes.
         """
-        arrays = _read_npz(path)
-        for p in self.parameters:
-            if p.name not in arrays:
-                raise ValueError(f"{path} has no {p.name}; it has {', '.join(sorted(arrays)) or 'nothing'}")
-            found = arrays[p.name]
-            if found.shape != p.data.shape:
-                raise ValueError(f"{path}: {p.name} has shape {found.shape}, but this model's has {p.data.shape}")
-            with np.errstate(over="ignore"):  # a number too large for this model's dtype becomes infinite
-                finite = found.dtype.kind == "f" and np.isfinite(found.astype(p.data.dtype)).all()
-            if not finite:
-                raise ValueError(f"{path}: {p.name} holds values that are not finite numbers")
-        if len(arrays) > len(self.parameters):
-            unknown = sorted(set(arrays) - {p.name for p in self.parameters})
-            raise ValueError(f"{path} has parameters that this model has not: {', '.join(unknown)}")
-        for p in self.parameters:
-            p.data[...] = p.like(arrays[p.name])
+        arrays = []
+        with NpzReader(path, "a weight file") as file:
+            for p in self.parameters:
+                if p.name not in file.headers:
+                    raise ValueError(f"{path} has no {p.name}; it has {', '.join(sorted(file.headers)) or 'nothing'}")
+                shape = file.headers[p.name].shape
+                if shape != p.data.shape:
+                    raise ValueError(f"{path}: {p.name} has shape {shape}, but this model's has {p.data.shape}")
+                array = file.read(p.name)
+                with np.errstate(over="ignore"):  # a number too large for this model's dtype becomes infinite
+                    finite = array.dtype.kind == "f" and np.isfinite(array.astype(p.data.dtype)).all()
+                if not finite:
+                    raise ValueError(f"{path}: {p.name} holds values that are not finite numbers")
+                arrays.append(array)
+            if len(file.headers) > len(self.parameters):
+                unknown = sorted(set(file.headers) - {p.name for p in self.parameters})
+                raise ValueError(f"{path} has parameters that this model has not: {', '.join(unknown)}")
+        for p, array in zip(self.parameters, arrays):
+            p.data[...] = p.like(array)
 
 
 class LanguageModel(Model):
@@ -179,18 +184,3 @@ class LanguageModel(Model):
             raise TypeError(f"the last layer must be a TimeAffine, got {type(output).__name__}")
         super().__init__(layers, TimeAffineSoftmaxWithLoss(output.W, output.b, ignore_label))
         self.hidden_layers = hidden_layers  # in training, the loss layer does the work of the last layer, too
-
-
-def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    problem = ValueError(f"{path} is not a weight file, or is damaged")
-    with open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise problem
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise problem from error
-    if not all(isinstance(x, np.ndarray) for x in arrays.values()):  # other files come as bytes
-        raise problem
-    return arrays

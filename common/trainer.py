@@ -6,21 +6,30 @@ import csv
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from common.backend import Array
+from common.backend import Array, get_array_module
 from common.batching import OffsetBatches, SentenceBatches
+from common.cli import patient_ctrl_c
 from common.evaluation import evaluate, evaluate_windows, perplexity
 from common.model import LanguageModel
 from common.optimizer import Optimizer, clip_grads
+from common.packing import PackedSequence
+
+if TYPE_CHECKING:
+    from common.checkpoint import Checkpoint
 
 FIELDS = (
     *("epoch", "iteration", "train_perplexity", "valid_perplexity", "lr", "tokens_per_second", "seconds"),
     *("train_window_perplexity", "valid_window_perplexity"),
 )
+
+_MOST_BAD = 10  # steps in a row; then it makes no sense to skip them
 
 
 class RnnlmTrainer:
@@ -40,13 +49,17 @@ class RnnlmTrainer:
         - ``train_perplexity``: since the record before; at the end of an epoch, of the whole epoch
         - ``valid_perplexity``: at the end of an epoch, where there is a valid text, else None
         - ``lr``: learning rate; ``tokens_per_second``: speed of training, without measuring
-        - ``seconds``: since ``fit`` began, measuring included
+        - ``seconds``: of ``fit``, measuring included; a training that was resumed counts on
         - ``train_window_perplexity``, ``valid_window_perplexity``: exp(mean of the windows' mean losses), which other
           write-ups print. It gives a word more weight in a window with few others, and depends on how windows are cut.
           For windows of equally many words it is the same; of a valid text that is one stream, it is not measured.
 
     best_perplexity : float
         The lowest valid perplexity so far; infinity before the first.
+    epoch, iteration : int
+        Epochs trained to their end, and steps made.
+    skipped : int
+        Steps whose loss or gradient was not finite, and which were not taken.
     interrupted : bool
         Whether Ctrl-C ended the training.
     """
@@ -59,6 +72,25 @@ class RnnlmTrainer:
         self.interrupted = False
         self.epoch = 0
         self.iteration = 0
+        self.skipped = 0
+        self.seconds = 0.0
+        self._bad_in_a_row = 0
+        self._meters = {"epoch_meter": _Meter(), "interval_meter": _Meter()}
+
+    @property
+    def state(self) -> dict[str, object]:
+        """Where the training stands, in numbers that JSON can hold: all but model, optimizer and history."""
+        numbers = ("epoch", "iteration", "skipped", "seconds", "best_perplexity")
+        return {
+            **{name: getattr(self, name) for name in numbers},
+            **{name: meter.state for name, meter in self._meters.items()},
+        }
+
+    def set_state(self, state: dict[str, object]) -> None:
+        """Stand where the trainer stood whose ``state`` this was."""
+        state = dict(state)
+        self._meters = {name: _Meter(**state.pop(name)) for name in self._meters}
+        vars(self).update(state)
 
     def fit(
         self,
@@ -123,8 +155,12 @@ class RnnlmTrainer:
         best_path: str | Path | None = None,
         history_path: str | Path | None = None,
         on_record: Callable[[dict[str, float | None]], None] | None = None,
+        checkpoint: Checkpoint | None = None,
+        skip_bad_steps: bool = False,
     ) -> list[dict[str, float | None]]:
-        """Train, print a line an epoch, and return the history. Ctrl-C ends the training, not the program.
+        """Train, print a line an epoch, and return the history.
+
+        Ctrl-C ends the training, after the step in hand, and not the program. A second one does not wait for the step.
 
         Parameters
         ----------
@@ -150,26 +186,54 @@ class RnnlmTrainer:
             A CSV file to which each record is written as it is made.
         on_record : function, optional
             Gets each record as it is made, and may use the model in evaluation mode: to let it write, say.
+        checkpoint : Checkpoint, optional
+            Writes a checkpoint when the training begins, each ``checkpoint.seconds``, after each epoch, and at Ctrl-C.
+        skip_bad_steps : bool
+            Where the loss or the gradient is not finite, leave the weights as they are and go on, from a state of
+            zeros, instead of ending with an error; unless it happens 10 times in a row. On a GPU, this makes the CPU
+            wait for each step.
 
         Raises
         ------
         FloatingPointError
-            If the loss is no longer a finite number.
+            If the loss, its perplexity or the gradient is not finite. On a GPU, that is noticed at the next record.
         """
-        self._start = time.perf_counter()
         self._history_path = history_path
         self._on_record = on_record
-        # A loss that is lost is reported by _record, with advice.
+        if history_path is not None:
+            with open(history_path, "w", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, FIELDS).writeheader()
+                csv.DictWriter(file, FIELDS).writerows(self.history)
+        self._advice = "try a lower learning rate, or a lower max_grad"
+        if checkpoint is not None:
+            self._advice += f"; {checkpoint.path} holds the training as it was before"
+        # A loss that is lost is reported with advice.
         silently = np.errstate(over="ignore", invalid="ignore")
-        with silently, tqdm(unit="step", disable=None, dynamic_ncols=True) as bar:
+        with silently, tqdm(unit="step", disable=None, dynamic_ncols=True) as bar, patient_ctrl_c() as pressed:
+
+            def between_steps() -> None:
+                bar.update()
+                if checkpoint is not None and (pressed() or checkpoint.due):
+                    checkpoint.save(self, batches)
+                    self._tick()
+                if pressed():
+                    raise KeyboardInterrupt
+
             try:
+                if checkpoint is not None:
+                    checkpoint.save(self, batches)
+                self._clock = time.perf_counter()
                 for k in range(max_epoch):
-                    bar.total = bar.n + (max_epoch - k) * len(batches)
-                    record = self._train_epoch(batches, dout, max_grad, eval_interval, bar)
+                    bar.total = bar.n + (max_epoch - k) * len(batches) - batches.position
+                    record = self._train_epoch(
+                        batches, dout, max_grad, eval_interval, skip_bad_steps, bar, between_steps
+                    )
                     fallen = self._measure(record, valid, best_path)
                     if (not fallen) if decay_after is None else (self.epoch >= decay_after):
                         self.optimizer.lr /= lr_decay
                     bar.write(self._line(record))
+                    if checkpoint is not None:
+                        checkpoint.save(self, batches)
             except KeyboardInterrupt:
                 self.interrupted = True
                 bar.write("interrupted: training ends here")
@@ -183,44 +247,81 @@ class RnnlmTrainer:
         dout: float,
         max_grad: float | None,
         eval_interval: int | None,
+        skip_bad_steps: bool,
         bar: tqdm,
+        between_steps: Callable[[], None],
     ) -> dict[str, float | None]:
-        """Make the steps of one epoch; return its last record, to which the valid perplexity is still to be added."""
-        model, steps = self.model, len(batches)
-        self.epoch += 1
-        epoch, interval = _Meter(), _Meter()
+        """Make the steps of one epoch, or what is left of them.
+
+        Return its last record, to which the valid perplexity is still to be added.
+        """
+        steps = len(batches)
         for x, t in batches:
-            if batches.begins:
-                model.reset_state()
-            loss = model.forward(x, t)
-            model.backward(dout)
-            if max_grad is not None:
-                clip_grads(model.grads, max_grad)
-            self.optimizer.update(model.params, model.grads)
-            self.iteration += 1
-            bar.update()
-            epoch.add(loss, batches.words)
-            interval.add(loss, batches.words)
+            self._step(batches, x, t, dout, max_grad, skip_bad_steps)
             i = batches.position
             if eval_interval and i % eval_interval == 0 and i < steps:
-                record = self._record(self.epoch - 1 + i / steps, interval)
+                record = self._record(self.epoch + i / steps, self._meters["interval_meter"])
                 self._add(record)
                 bar.set_postfix_str(
                     f"loss {math.log(record['train_perplexity']):.3f}, perplexity {record['train_perplexity']:.1f}, "
                     f"{record['tokens_per_second']:,.0f} tokens/s"
                 )
-                interval = _Meter()
-        return self._record(self.epoch, epoch)
+                self._meters["interval_meter"] = _Meter()
+            between_steps()
+        self.epoch += 1
+        record = self._record(self.epoch, self._meters["epoch_meter"])
+        self._meters = {name: _Meter() for name in self._meters}
+        return record
+
+    def _step(
+        self,
+        batches: OffsetBatches | SentenceBatches,
+        x: Array | PackedSequence,
+        t: Array | PackedSequence,
+        dout: float,
+        max_grad: float | None,
+        skip_bad_steps: bool,
+    ) -> None:
+        model = self.model
+        if batches.begins:
+            model.reset_state()
+        loss = model.forward(x, t)
+        model.backward(dout)
+        norm = clip_grads(model.grads, math.inf if max_grad is None else max_grad)
+        self.iteration += 1
+        # On a GPU, to look at the numbers of each step would make the CPU wait.
+        if (get_array_module(norm) is np or skip_bad_steps) and not (_finite(loss) and math.isfinite(norm)):
+            self._bad_in_a_row += 1
+            if not skip_bad_steps or self._bad_in_a_row == _MOST_BAD:
+                name, value = ("gradient", norm) if _finite(loss) else ("loss", loss)
+                raise self._gone_wrong(name, float(value), self.epoch + batches.position / len(batches))
+            self.skipped += 1
+            model.reset_state()  # which may be as bad
+            return
+        self._bad_in_a_row = 0
+        self.optimizer.update(model.params, model.grads)
+        seconds = self._tick()
+        for meter in self._meters.values():
+            meter.add(loss, batches.words, seconds)
+
+    def _gone_wrong(self, name: str, value: float, epoch: float) -> FloatingPointError:
+        return FloatingPointError(
+            f"the {name} is {value} after epoch {epoch:.2f}, step {self.iteration}, with learning rate "
+            f"{self.optimizer.lr:g}: {self._advice}"
+        )
+
+    def _tick(self) -> float:
+        """Count the seconds since the last tick, and return them."""
+        now = time.perf_counter()
+        seconds, self._clock = now - self._clock, now
+        self.seconds += seconds
+        return seconds
 
     def _record(self, epoch: float, meter: _Meter) -> dict[str, float | None]:
         loss, window_loss, words_per_second = meter.read()
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} after epoch {epoch:.2f}, step {self.iteration}, with learning rate "
-                f"{self.optimizer.lr:g}: try a lower learning rate, or a lower max_grad"
-            )
-        seconds = time.perf_counter() - self._start
-        values = (epoch, self.iteration, perplexity(loss), None, self.optimizer.lr, words_per_second, seconds)
+        if not _finite(loss):
+            raise self._gone_wrong("loss", loss, epoch)
+        values = (epoch, self.iteration, perplexity(loss), None, self.optimizer.lr, words_per_second, self.seconds)
         values += (perplexity(window_loss), None)
         return dict(zip(FIELDS, values, strict=True))
 
@@ -244,7 +345,8 @@ class RnnlmTrainer:
                 if best_path is not None:
                     self.model.save(best_path)
                 self.best_perplexity = record["valid_perplexity"]
-        record["seconds"] = time.perf_counter() - self._start
+        self._tick()
+        record["seconds"] = self.seconds
         self._add(record)
         return fallen
 
@@ -256,35 +358,47 @@ class RnnlmTrainer:
             if record[f"{text}_perplexity"] is not None:
                 line += f"  {text} perplexity {record[f'{text}_perplexity']:8.2f}"
                 line += f" (mean of windows {record[f'{text}_window_perplexity']:.2f})" if unequal else ""
-        return f"{line}  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
+        line += f"  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
+        return line + (f"  steps skipped so far {self.skipped}" if self.skipped else "")
 
     def _add(self, record: dict[str, float | None]) -> None:
         self.history.append(record)
         if self._history_path is not None:
-            first = len(self.history) == 1
-            with open(self._history_path, "w" if first else "a", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                if first:
-                    writer.writeheader()
-                writer.writerow(record)
+            with open(self._history_path, "a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, FIELDS).writerow(record)
         if self._on_record is not None:
             self._on_record(record)
 
 
+def _finite(loss: Array | float) -> bool:
+    """Whether a loss is a number, and no perplexity too large to be one."""
+    return math.isfinite(perplexity(loss))
+
+
+@dataclass
 class _Meter:
     """Mean loss of some windows, and the speed of their steps."""
 
-    def __init__(self) -> None:
-        self.loss, self.window_loss = 0.0, 0.0  # summed over words, and over windows
-        self.words, self.windows, self.began = 0, 0, time.perf_counter()
+    loss: float = 0.0  # summed over words
+    window_loss: float = 0.0  # summed over windows
+    words: int = 0
+    windows: int = 0
+    seconds: float = 0.0
 
-    def add(self, loss: Array | float, words: int) -> None:
+    @property
+    def state(self) -> dict[str, float]:
+        """All of it, in numbers that JSON can hold."""
+        return {**vars(self), "loss": float(self.loss), "window_loss": float(self.window_loss)}
+
+    def add(self, loss: Array | float, words: int, seconds: float) -> None:
         self.loss += loss * words
         self.window_loss += loss
         self.words += words
         self.windows += 1
+        self.seconds += seconds
 
     def read(self) -> tuple[float, float, float]:
         """Return (mean loss of a word, mean loss of a window, words a second)."""
-        speed = self.words / (time.perf_counter() - self.began)
-        return float(self.loss) / self.words, float(self.window_loss) / self.windows, speed
+        if self.windows == 0:
+            return math.nan, math.nan, 0.0
+        return float(self.loss) / self.words, float(self.window_loss) / self.windows, self.words / self.seconds

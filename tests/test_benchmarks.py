@@ -55,3 +55,11 @@ def test_three_ways_to_train_on_sentences_learn_the_same(tmp_path):
 @pytest.mark.parametrize("option", ["--rounds=-1", "--threads=0", "--lengths=0", "--documents=0", "--hidden-size=0"])
 def test_bad_numbers_of_sentences_exit_with_code_2(tmp_path, option):
     assert run(option, cwd=tmp_path, script="sentences.py").returncode == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_a_short_long_run(tmp_path):
+    result = run("--quick", cwd=tmp_path, script="long_run.py")
+    assert result.returncode == 0, result.stderr
+    assert "\n100 steps, 5 records: memory grew by " in result.stdout
+    assert not list(tmp_path.iterdir())

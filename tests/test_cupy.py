@@ -30,6 +30,7 @@ from ch06_gated.lstm_lm import LstmLm
 from common import backend, functions, layers, optimizer, recurrent_layers, time_layers
 from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_gpu
 from common.batching import OffsetBatches, SentenceBatches
+from common.checkpoint import Checkpoint
 from common.evaluation import evaluate
 from common.generation import generate
 from common.layers import (
@@ -842,6 +843,32 @@ def test_sentences_train_and_are_measured_alike_on_the_gpu(gpu, same_path, packe
     assert ours[0] == theirs[0]
     assert_on_gpu(ours[1])
     assert_same_bits(ours[1], theirs[1])
+
+
+@pytest.mark.parametrize("skip_bad_steps", [False, True])
+def test_a_training_on_the_gpu_is_resumed(gpu, same_path, tmp_path, skip_bad_steps):
+    words = ids(301)
+
+    def fit(device, folder, *ends):
+        folder.mkdir()
+        for epochs in ends:
+            rng = np.random.default_rng(0)
+            model = on_the_same_path(build_model(device))
+            trainer = RnnlmTrainer(model, Adam(0.01))
+            batches = OffsetBatches(*model.asarrays(words[:-1], words[1:]), 5, 6)
+            checkpoint = Checkpoint(folder, rng, seconds=0)
+            if checkpoint.path.exists():
+                checkpoint.restore(trainer, batches)
+            options = {"checkpoint": checkpoint, "best_path": checkpoint.best_path, "skip_bad_steps": skip_bad_steps}
+            trainer.fit_batches(batches, epochs - trainer.epoch, 0.25, 4, valid=(words[:50], words[1:51]), **options)
+        return records(trainer.history), model.params, trainer.optimizer.m, model.state
+
+    ours = fit(to_gpu, tmp_path / "gpu", 1, 2)
+    theirs = fit(on_cpu, tmp_path / "cpu", 2)
+    assert ours[0] == theirs[0]
+    assert_on_gpu(ours[1])
+    assert_same_bits(ours[1:3], theirs[1:3])
+    assert_same_bits(*([x for state in states for x in state if x is not None] for states in (ours[3], theirs[3])))
 
 
 def test_the_trainer_takes_two_numbers_a_record_from_the_gpu(gpu, tmp_path):

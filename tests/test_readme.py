@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+JAPANESE = (ROOT / "README.ja.md").read_text(encoding="utf-8")
 
 
 def test_python_examples_run(data_dir, capsys):
@@ -25,7 +27,7 @@ def test_python_examples_run(data_dir, capsys):
 
 
 def test_links_lead_somewhere():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README + JAPANESE)
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
@@ -45,3 +47,17 @@ def test_options_of_the_commands_exist():
         for line in re.findall(rf"python {re.escape(script)}((?:.*\\\n)*.*)", README):
             for option in re.findall(r"--[a-z-]+", line):
                 assert option in options, (script, option)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param(r"```(?:sh|python)\n.*?```", id="commands"),
+        pytest.param(r"(?<![\d.])\d+\.\d+(?![\d.])", id="figures"),
+        pytest.param(r"\]\((?!notebooks/|README)([^)]+)\)", id="links"),
+    ],
+)
+def test_all_of_it_is_in_the_japanese_readme(pattern):
+    english, japanese = (Counter(re.findall(pattern, text, flags=re.DOTALL)) for text in (README, JAPANESE))
+    assert english
+    assert not english - japanese

@@ -14,7 +14,7 @@ import pytest
 from helpers import NOT_POSITIVE, assert_one_line, cases, printed, run_script, write_text
 
 import dataset
-from ch05_rnn import sentence_training, train_sentence_rnnlm
+from ch05_rnn import train_sentence_rnnlm, training
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated import generate_text, memorize, sentence_probability, show_gates, train_sentence_lstm_lm
 from ch06_gated.run_folder import SentenceRun, load_run
@@ -27,7 +27,7 @@ from dataset.tokenizer import load_tokenizer
 TRAINING = {"sentence-rnnlm": train_sentence_rnnlm.main, "sentence-lstm": train_sentence_lstm_lm.main}
 EACH_TRAINING = pytest.mark.parametrize("name", TRAINING)
 
-RESULTS = ["best_weights.npz", "history.csv", "learning_curve.png", "options.json"]
+RESULTS = ["best_weights.npz", "checkpoint.npz", "history.csv", "learning_curve.png", "options.json"]
 
 SMALL = ["--wordvec-size", 8, "--hidden-size", 8, "--batch-size", 16, "--time-size", 8, "--samples", 1, "--lr", 0.02]
 SMALL += ["--dropout", 0, "--epochs", 2, "--vocab-size", 28]
@@ -36,7 +36,7 @@ SMALL += ["--dropout", 0, "--epochs", 2, "--vocab-size", 28]
 @pytest.fixture
 def undrawn(monkeypatch):
     """Trainings that leave no learning curve, which takes longer than they do."""
-    monkeypatch.setattr(sentence_training, "plot_learning_curve", lambda *args: None)
+    monkeypatch.setattr(training, "plot_learning_curve", lambda *args: None)
 
 
 def valid_perplexities(output):
@@ -147,7 +147,7 @@ def trained(tmp_path_factory):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr(sentence_training, "plot_learning_curve", lambda *args: None)
+        patch.setattr(training, "plot_learning_curve", lambda *args: None)
         for name, (main, corpus, *options) in runs.items():
             output = io.StringIO()
             with contextlib.redirect_stdout(output):

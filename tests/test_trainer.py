@@ -10,6 +10,7 @@ import pytest
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches, SentenceBatches
+from common.checkpoint import Checkpoint
 from common.evaluation import evaluate, evaluate_windows, perplexity
 from common.optimizer import SGD, Adam, clip_grads
 from common.plotting import plot_learning_curve
@@ -266,12 +267,89 @@ def test_sentences_print_both_perplexities(capsys):
         assert re.search(rf"{split} perplexity +{words:.2f} \(mean of windows {windows:.2f}\)", line)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_loss_that_is_not_finite_is_an_error_that_says_what_to_try():
+def spoil(model, *steps, what="gradient"):
+    """Let the gradient, or the loss and with it the state, of some steps be infinite."""
+    forward, backward, made = model.forward, model.backward, []
+
+    def spoilt_forward(x, t):
+        made.append(x)
+        loss = forward(x, t)
+        if what == "loss" and len(made) in steps:
+            model.layers[1].h.fill(np.nan)
+            return loss * np.float32(np.inf)
+        return loss
+
+    def spoilt_backward(dout):
+        backward(dout)
+        if len(made) in steps:
+            model.grads[0][0, 0] = np.inf
+
+    model.forward, model.backward = spoilt_forward, spoilt_backward
+    return model
+
+
+@pytest.mark.parametrize("max_grad", [None, 0.5])
+@pytest.mark.parametrize(("what", "value"), [("gradient", "inf"), ("loss", "inf")])
+def test_a_step_that_goes_wrong_is_an_error_that_says_where_and_what_to_try(tmp_path, what, value, max_grad):
+    model = spoil(build(), 25, what=what)
+    trainer = RnnlmTrainer(model, SGD(0.5))
+    batches = OffsetBatches(*TEXT, **SIZES)
+    checkpoint = Checkpoint(tmp_path, np.random.default_rng(), seconds=0)
+    match = rf"the {what} is {value} after epoch 1\.25, step 25, with learning rate 0\.5: try a lower learning rate, .*"
+    with pytest.raises(FloatingPointError, match=match + r"checkpoint\.npz holds the training as it was before"):
+        trainer.fit_batches(batches, 2, max_grad, checkpoint=checkpoint)
+    assert all(np.isfinite(x).all() for x in model.params)
+    again = RnnlmTrainer(build(), SGD(0.5))
+    checkpoint.restore(again, OffsetBatches(*TEXT, **SIZES))
+    assert again.iteration == 24
+
+
+@pytest.mark.parametrize("what", ["gradient", "loss"])
+def test_bad_steps_can_be_skipped_and_are_counted(what, capsys):
+    model = spoil(build(), 3, 25, 26, what=what)
+    plain, optimizer = build(), SGD(0.5)
+    batches = OffsetBatches(*TEXT, **SIZES)
+    for step, (x, t) in enumerate([pair for _ in range(2) for pair in batches], 1):
+        plain.forward(x, t)
+        plain.backward()
+        if step in (3, 25, 26):
+            plain.reset_state()
+        else:
+            optimizer.update(plain.params, plain.grads)
+    trainer = fit(model, skip_bad_steps=True, eval_interval=7)
+    for a, b in zip(plain.params, trainer.model.params):
+        assert np.array_equal(a, b)
+    assert trainer.skipped == 3
+    assert trainer.optimizer.t == 37
+    assert trainer.iteration == 40
+    assert all(math.isfinite(record["train_perplexity"]) for record in trainer.history)
+    assert re.findall(r"steps skipped so far (\d)", capsys.readouterr().out) == ["1", "3"]
+
+
+def test_ten_bad_steps_in_a_row_are_too_many():
+    trainer = fit(spoil(build(), *range(1, 10), *range(11, 20)), skip_bad_steps=True)
+    assert trainer.skipped == 18
+    with pytest.raises(FloatingPointError, match=r"the gradient is inf after epoch 0\.75, step 15"):
+        fit(spoil(build(), *range(6, 16)), skip_bad_steps=True)
+
+
+def test_an_epoch_of_bad_steps_alone_has_no_loss():
+    batches = OffsetBatches(*TEXT, 40, 5)
+    assert len(batches) == 2
+    with pytest.raises(FloatingPointError, match=r"the loss is nan after epoch 1\.00"):
+        RnnlmTrainer(spoil(build(), 1, 2), SGD(0.5)).fit_batches(batches, 1, skip_bad_steps=True)
+
+
+def test_weights_that_are_lost_are_an_error():
     model = build()
     model.params[-1][0] = np.nan
     with pytest.raises(FloatingPointError, match=r"loss is nan after epoch 0\.05, step 1, .* lower learning rate"):
-        fit(model, eval_interval=1)
+        fit(model)
+
+
+def test_a_learning_rate_that_is_far_too_high_is_an_error():
+    with pytest.raises(FloatingPointError, match=r"after epoch .* with learning rate 1e\+30: try a lower"):
+        fit(lr=1e30)
 
 
 def test_a_short_text_is_refused():

@@ -1,0 +1,60 @@
+"""Does a long training need more and more memory? Resident memory, every thousandth step of an LSTM.
+
+python benchmarks/long_run.py     # 10,000 steps, a record every 20, a checkpoint every 10 s
+"""
+
+from __future__ import annotations
+
+import tempfile
+
+import numpy as np
+from step_time import memory_mb
+
+from ch06_gated.lstm_lm import LstmLm
+from common.batching import OffsetBatches
+from common.checkpoint import Checkpoint
+from common.cli import OneLineParser, non_negative_int, positive_int, run, use_utf8
+from common.optimizer import Adam
+from common.trainer import RnnlmTrainer
+
+
+def main(argv: list[str] | None = None) -> float:
+    """Print the memory at each tenth of the steps; return by how many MB it grew from the first tenth to the last."""
+    use_utf8()
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=positive_int, default=10_000, help="steps of training")
+    parser.add_argument("--hidden-size", type=positive_int, default=64, help="size of vectors and state, D and H")
+    parser.add_argument("--vocab-size", type=positive_int, default=2000, help="words, V")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of text and weights")
+    parser.add_argument("--quick", action="store_true", help="100 steps, to see it run")
+    args = parser.parse_args(argv)
+    steps = 100 if args.quick else args.steps
+
+    rng = np.random.default_rng(args.seed)
+    model = LstmLm(args.vocab_size, args.hidden_size, args.hidden_size, dropout=0.2, rng=rng)
+    words = rng.integers(0, args.vocab_size, 20 * 20 * 100 + 1)
+    batches = OffsetBatches(words[:-1], words[1:], 20, 20)  # 100 steps an epoch
+    trainer = RnnlmTrainer(model, Adam(0.001))
+    measured: list[float] = []
+
+    def measure(_: dict[str, float | None]) -> None:
+        if trainer.iteration * 10 // steps > len(measured):
+            measured.append(memory_mb()[0])
+            print(f"step {trainer.iteration:6d}  {measured[-1]:7.1f} MB")
+
+    with parser.reporting_errors(), tempfile.TemporaryDirectory() as folder:
+        trainer.fit_batches(
+            *(batches, -(-steps // 100), 1.0, 20),
+            valid=(words[:500], words[1:501]),
+            best_path=f"{folder}/best_weights.npz",
+            history_path=f"{folder}/history.csv",
+            checkpoint=Checkpoint(folder, rng, seconds=10.0),
+            on_record=measure,
+        )
+    growth = measured[-1] - measured[0]
+    print(f"{trainer.iteration} steps, {len(trainer.history)} records: memory grew by {growth:.1f} MB")
+    return growth
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,75 @@
+"""``--resume runs/NAME``: the options of a training that was stopped, and what of them may change when it goes on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from common.checkpoint import read_options
+from common.cli import OneLineParser, number
+
+CHANGEABLE = (
+    *("epochs", "lr", "max_grad", "lr_decay", "decay_after", "gpu"),
+    *("checkpoint_seconds", "skip_bad_steps", "samples", "sample_words", "temperature", "watch"),
+)
+
+
+def add_resuming_options(parser: OneLineParser) -> None:
+    """Add the options on what happens when a training is stopped, or goes wrong."""
+    group = parser.add_argument_group("stopping and going on")
+    group.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        help="go on with the training that left its checkpoint in this folder, with its options; only "
+        f"{', '.join('--' + name.replace('_', '-') for name in CHANGEABLE)} may be changed",
+    )
+    group.add_argument(
+        "--checkpoint-seconds",
+        type=number(float, 0, low_included=True),
+        default=300.0,
+        metavar="S",
+        help="seconds from one checkpoint to the next; there is one after each epoch and at Ctrl-C, too",
+    )
+    group.add_argument(
+        "--skip-bad-steps",
+        action="store_true",
+        help="where loss or gradient is not finite, leave out the step instead of ending with an error; the lines of "
+        "the epochs count such steps",
+    )
+
+
+def parse_options(parser: OneLineParser, argv: list[str] | None, quick: dict[str, object]) -> argparse.Namespace:
+    """Parse the command line. It is stronger than the values of ``--quick``, and than the options of ``--resume``."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(argv)
+    if args.resume is not None:
+        with parser.reporting_errors():
+            began_with = command_line(parser, read_options(args.resume))
+        args = parser.parse_args([*began_with, *argv])
+    elif args.quick:
+        parser.set_defaults(**quick)
+        args = parser.parse_args(argv)
+    return args
+
+
+def command_line(parser: OneLineParser, options: dict[str, object]) -> list[str]:
+    """The command line that gives these options, so that what a file says is checked as what a user says."""
+    words = []
+    for action in parser._actions:
+        value = options.get(action.dest)
+        if action.dest != "resume" and value is not None and value is not False:
+            option = action.option_strings[-1]
+            words.append(option if value is True else f"{option}={value}")
+    return words
+
+
+def check_options(folder: Path, options: dict[str, object]) -> None:
+    """Raise ValueError if options differ from those in the checkpoint of the folder, and may not."""
+    began_with = read_options(folder)
+    for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
+        if key not in CHANGEABLE and options.get(key) != began_with[key]:
+            raise ValueError(
+                f"the training in {folder} began with {key} = {began_with[key]}, "
+                f"and cannot go on with {key} = {options.get(key)}"
+            )

@@ -1,0 +1,245 @@
+"""Checkpoints: where a training stands, in one file, so that it can go on as if it had never stopped.
+
+    checkpoint = Checkpoint(folder, rng)
+    if checkpoint.path.exists():
+        checkpoint.restore(trainer, batches)
+    trainer.fit_batches(batches, max_epoch - trainer.epoch, best_path=checkpoint.best_path, checkpoint=checkpoint)
+
+After that, the weights are the same, byte for byte, as those of a training that nothing has stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+
+from common.backend import Array, to_cpu
+from common.batching import OffsetBatches, SentenceBatches
+from common.model import LanguageModel
+from common.npz import NpzReader, write_npz
+from common.parameter import joined
+from common.trainer import FIELDS, RnnlmTrainer
+
+
+class Checkpoint:
+    """The file ``checkpoint.npz`` in the folder of a run. It is always whole: it is replaced in one move.
+
+        model/NAME          weights
+        best/NAME           the weights with the lowest valid perplexity, if it has been measured
+        optimizer/NAME/k    what the optimizer remembers: for Adam, m and v
+        state/k/j           the state that recurrent layer k carries to the next window
+        training            JSON: numbers of the optimizer and the trainer, its history, the position in the text,
+                            the random generator, and the options of the run
+
+    Parameters
+    ----------
+    folder : path
+        The folder of the run.
+    rng : numpy.random.Generator
+        The source of all random numbers of the training, such as dropout masks.
+    options : dict, optional
+        Whatever else must be known to go on, as far as JSON can hold it.
+    seconds : float
+        Time from one checkpoint to the next inside an epoch; 0 for one after each step.
+
+    Attributes
+    ----------
+    path, best_path : Path
+        The checkpoint, and where the trainer must save its best weights.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        rng: np.random.Generator,
+        options: dict[str, object] | None = None,
+        seconds: float = 300.0,
+    ) -> None:
+        self.path = Path(folder) / "checkpoint.npz"
+        self.best_path = Path(folder) / "best_weights.npz"
+        self.rng = rng
+        self.options = options or {}
+        self.seconds = seconds
+        self._saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether ``seconds`` have passed since the last checkpoint."""
+        return time.monotonic() - self._saved >= self.seconds
+
+    def save(self, trainer: RnnlmTrainer, batches: OffsetBatches | SentenceBatches) -> None:
+        """Write a checkpoint, between two steps.
+
+        If a number in it is not finite, the training has gone wrong, and the last checkpoint stays.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the last checkpoint is still there.
+        """
+        model, optimizer = trainer.model, trainer.optimizer
+        arrays = {f"model/{p.name}": p.data for p in model.parameters}
+        for name in optimizer.memories if optimizer.t else ():
+            arrays |= {f"optimizer/{name}/{k}": x for k, x in enumerate(getattr(optimizer, name))}
+        for k, state in enumerate(model.state):
+            arrays |= {f"state/{k}/{j}": x for j, x in enumerate(state) if x is not None}
+        arrays = {name: to_cpu(x) for name, x in arrays.items()}
+        self._saved = time.monotonic()
+        if not all(np.isfinite(x).all() for x in arrays.values()):
+            return
+        if trainer.best_perplexity < math.inf:
+            with NpzReader(self.best_path, "a weight file") as file:
+                arrays |= {f"best/{name}": file.read(name) for name in file.headers}
+        training = {**_numbers(trainer, batches, self.rng), "history": trainer.history, "options": self.options}
+        write_npz(self.path, {**arrays, "training": np.frombuffer(json.dumps(training).encode(), np.uint8)})
+
+    def restore(self, trainer: RnnlmTrainer, batches: OffsetBatches | SentenceBatches) -> None:
+        """Bring model, optimizer, trainer, batches, random generator and best weights to where they were.
+
+        They must have been made as they were for the training that was stopped. All is checked before the first is
+        changed. No more memory is needed than a small multiple of the size of the file; see ``NpzReader``.
+
+        Raises
+        ------
+        OSError
+            If the checkpoint cannot be read.
+        ValueError
+            If it is damaged, or not one of such a model, optimizer and batches.
+        """
+        for unfinished in self.path.parent.glob("*.tmp"):  # of a process that was killed while it wrote
+            unfinished.unlink()
+        model, optimizer = trainer.model, trainer.optimizer
+        weights = {p.name: p.data for p in model.parameters}
+        with NpzReader(self.path, "a checkpoint") as file:
+            training = _read_training(file, self.path)
+            try:
+                for name, expected in _numbers(trainer, batches, self.rng).items():
+                    _check(training[name], expected, name)
+                for record in training["history"]:
+                    _check_record(record)
+                if not training["optimizer"]["lr"] > 0:
+                    raise ValueError(f"learning rate {training['optimizer']['lr']}")
+                # All that is assigned without an error to a generator like this one can be assigned to it below.
+                type(self.rng.bit_generator)(0).state = training["rng"]
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise ValueError(f"{self.path} is damaged, or of another training: {error}") from error
+            measured = training["trainer"]["best_perplexity"] < math.inf
+            best = self._read(file, "best", weights) if measured else None
+            whole = {str(k): x for k, x in enumerate(joined(model.params))}
+            began = training["optimizer"]["t"] > 0
+            memories = {m: self._read(file, f"optimizer/{m}", whole) for m in optimizer.memories if began}
+            weights = self._read(file, "model", weights)
+            state = self._read_state(file, model)
+
+        for p in model.parameters:
+            p.data[...] = p.like(weights[p.name])
+        model.set_state(state)
+        vars(optimizer).update(training["optimizer"])
+        for name, arrays in memories.items():
+            setattr(optimizer, name, list(model.asarrays(*arrays.values())))
+        trainer.set_state(training["trainer"])
+        trainer.history[:] = training["history"]
+        vars(batches).update(training["batches"])
+        self.rng.bit_generator.state = training["rng"]
+        if best is not None:
+            write_npz(self.best_path, best)
+
+    def _read(self, file: NpzReader, group: str, like: dict[str, Array]) -> dict[str, np.ndarray]:
+        """Read the arrays of a group, which must have the shapes and dtypes of those of ``like``."""
+        arrays = {}
+        for name, x in like.items():
+            key = f"{group}/{name}"
+            shape, dtype = file.headers.get(key, (None, None))
+            if (shape, dtype) != (x.shape, x.dtype):
+                raise ValueError(f"{self.path}: {key} must be {x.dtype} {x.shape}, got {dtype} {shape}")
+            arrays[name] = self._read_finite(file, key)
+        return arrays
+
+    def _read_finite(self, file: NpzReader, key: str) -> np.ndarray:
+        array = file.read(key)
+        if not np.isfinite(array).all():
+            raise ValueError(f"{self.path}: {key} holds values that are not finite numbers")
+        return array
+
+    def _read_state(self, file: NpzReader, model: LanguageModel) -> list[tuple[Array | None, ...]]:
+        """Read the carried state of each recurrent layer: arrays (N, H), or None where there is none yet."""
+        states = []
+        for k, (layer, state) in enumerate(zip(model.recurrent_layers, model.state)):
+            keys = [key for j in range(len(state)) if (key := f"state/{k}/{j}") in file.headers]
+            if not keys:
+                states.append(tuple(None for _ in state))
+                continue
+            H, dtype = len(layer.Wh.data), layer.Wh.data.dtype
+            N = file.headers[keys[0]].shape[:1]
+            if len(keys) < len(state) or any(file.headers[key] != ((*N, H), dtype) for key in keys):
+                raise ValueError(f"{self.path}: state/{k} must be {len(state)} arrays of {dtype} (N, {H})")
+            states.append(model.asarrays(*(self._read_finite(file, key) for key in keys)))
+        return states
+
+
+def read_options(folder: str | Path) -> dict[str, object]:
+    """The options in the checkpoint of a run.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is no checkpoint, or it is damaged.
+    """
+    path = Path(folder) / "checkpoint.npz"
+    with NpzReader(path, "a checkpoint") as file:
+        options = _read_training(file, path).get("options")
+    if not isinstance(options, dict):
+        raise ValueError(f"{path} is damaged: it has no options")
+    return options
+
+
+def _read_training(file: NpzReader, path: Path) -> dict[str, object]:
+    header = file.headers.get("training")
+    if header is None or header.dtype != np.uint8:
+        raise ValueError(f"{path} is not a checkpoint: it has no text named training")
+    try:
+        training = json.loads(file.read("training").tobytes())
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(training, dict):
+        raise ValueError(f"{path} is damaged: training is not an object")
+    return training
+
+
+def _numbers(
+    trainer: RnnlmTrainer, batches: OffsetBatches | SentenceBatches, rng: np.random.Generator
+) -> dict[str, object]:
+    """All that changes in the course of a training, but arrays and the history."""
+    return {
+        "optimizer": {name: x for name, x in vars(trainer.optimizer).items() if isinstance(x, (int, float))},
+        "trainer": trainer.state,
+        "batches": {name: getattr(batches, name) for name in batches.progress},
+        "rng": rng.bit_generator.state,
+    }
+
+
+def _check(found: object, expected: object, name: str) -> None:
+    """Raise ValueError unless both have the same keys, and values of the same kind in the same places."""
+    if isinstance(expected, dict):
+        if not isinstance(found, dict) or set(found) != set(expected):
+            raise ValueError(f"{name} must have {', '.join(expected)}, got {str(found)[:100]}")
+        for key in expected:
+            _check(found[key], expected[key], f"{name} {key}")
+    elif isinstance(expected, str):
+        if found != expected:
+            raise ValueError(f"{name} must be {expected}, got {str(found)[:100]}")
+    elif type(found) is not type(expected) and (type(found), type(expected)) != (int, float):
+        raise ValueError(f"{name} must be a number like {expected}, got {str(found)[:100]}")
+    elif found != found or found < 0 or (type(found) is int and found > 2**53 and not name.startswith("rng")):
+        raise ValueError(f"{name} must not be {found}")
+
+
+def _check_record(record: object) -> None:
+    if not isinstance(record, dict) or tuple(record) != FIELDS:
+        raise ValueError(f"a record of the history must have {', '.join(FIELDS)}, got {str(record)[:100]}")
+    if not all(x is None or type(x) in (int, float) for x in record.values()):
+        raise ValueError(f"a record of the history must hold numbers, got {record}")

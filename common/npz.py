@@ -1,0 +1,137 @@
+"""Arrays in ``.npz`` files: written whole or not at all, and read without trusting the file.
+
+An ``.npz`` file is a zip archive of arrays, ``NAME.npy`` each: a header in text, which states dtype and shape, and
+behind it the numbers. ``np.load`` believes the header and makes room for what it claims. Here sizes are checked first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+# What np.save writes for numbers and text. Python objects, whose descr is '|O', do not match.
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|][biufcSU]\d{1,9})', 'fortran_order': (?:False|True), "
+    rb"'shape': \((?:(\d{1,18}(?:, \d{1,18}){0,31}),?)?\), \} *\n"
+)
+_ERRORS = (OSError, ValueError, TypeError, EOFError, RuntimeError, MemoryError, OverflowError, KeyError)
+_ERRORS += (struct.error, zipfile.BadZipFile, zlib.error)
+
+
+class Header(NamedTuple):
+    """What the file says of an array that has not been read yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays, by name, to an ``.npz`` file that takes the place of the one at ``path`` in one move.
+
+    Whatever happens meanwhile, there is a whole file at ``path``: the old one or the new one.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. What was at ``path`` is still there.
+    """
+    path = Path(path)
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        with open(unfinished, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())  # on the disk, before the old file goes
+        os.replace(unfinished, path)
+    except OSError as error:
+        kept = "; the file that was there is unchanged" if path.exists() else ""
+        raise OSError(f"cannot write {path}: {error.strerror or error}{kept}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+class NpzReader:
+    """An ``.npz`` file that is open for reading: ``with NpzReader(path, "a weight file") as file``.
+
+    It needs no more memory than a small multiple of the size of the file, whatever the file claims: arrays must lie in
+    it uncompressed, as ``np.savez`` writes them, each must be as long as its header says, and no two may share bytes.
+
+    Parameters
+    ----------
+    path : path
+    kind : str
+        What the file should be, for the error.
+
+    Attributes
+    ----------
+    headers : dict of str to Header
+        Shape and dtype of each array, by name.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is not an ``.npz`` file of numbers or text, or is damaged.
+    """
+
+    def __init__(self, path: str | Path, kind: str) -> None:
+        self._problem = ValueError(f"{path} is not {kind}, or is damaged")
+        self._file = open(path, "rb")  # noqa: SIM115
+        try:
+            self._zip = zipfile.ZipFile(self._file)
+            members = self._zip.infolist()
+            self.headers = {info.filename.removesuffix(".npy"): self._header(info) for info in members}
+            size = os.fstat(self._file.fileno()).st_size
+            if len(self.headers) < len(members) or sum(info.file_size for info in members) > size:
+                raise self._problem
+        except _ERRORS as error:
+            self._file.close()
+            raise self._problem from error
+
+    def __enter__(self) -> NpzReader:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._file.close()
+
+    def read(self, name: str) -> np.ndarray:
+        """Read the array of that name.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or its checksum is wrong.
+        """
+        try:
+            with self._zip.open(f"{name}.npy") as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
+                if member.read(1):  # and at the end, the checksum is compared
+                    raise self._problem
+            return array
+        except _ERRORS as error:
+            raise self._problem from error
+
+    def _header(self, info: zipfile.ZipInfo) -> Header:
+        """Read the header of an array, and check that it and the archive's table of contents say the same."""
+        if not info.filename.endswith(".npy") or info.compress_type != zipfile.ZIP_STORED:
+            raise self._problem
+        with self._zip.open(info) as member:
+            magic, length = struct.unpack("<8sH", member.read(10))
+            found = _HEADER.fullmatch(member.read(length))
+        if magic != b"\x93NUMPY\x01\x00" or found is None:
+            raise self._problem
+        descr, sizes = found.groups()
+        dtype = np.dtype(descr.decode())
+        shape = tuple(int(size) for size in sizes.split(b", ")) if sizes else ()
+        if 10 + length + math.prod(shape) * dtype.itemsize != info.file_size:
+            raise self._problem
+        return Header(shape, dtype)

@@ -1,0 +1,124 @@
+"""The doctor says what there is, and for each problem what to do."""
+
+import importlib.metadata
+import os
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from common import doctor
+from common.backend import GpuUnavailable
+
+
+@pytest.fixture
+def diagnose(monkeypatch, tmp_path, capsys):
+    """A function that runs the doctor in a folder of its own; it returns the number of problems and what is printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RNN_DATA_DIR", raising=False)
+    monkeypatch.setattr(doctor, "speed", lambda: 50.0)
+    monkeypatch.setattr(doctor, "blas_threads", lambda: 1)
+    monkeypatch.setattr(doctor, "require_gpu", no_gpu)
+    monkeypatch.setattr("common.doctor.Path.exists", lambda path: False)  # no /dev/nvidia0
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+
+    def call():
+        capsys.readouterr()
+        return doctor.main([]), capsys.readouterr().out
+
+    return call
+
+
+def no_gpu():
+    raise GpuUnavailable("the GPU needs CuPy: install it")
+
+
+def test_a_healthy_machine(diagnose):
+    problems, output = diagnose()
+    assert problems == 0
+    assert output.endswith("\nno problem found\n")
+    for line in (f"numpy           {np.__version__}", "matrix product  50 x", "GPU             none", "not set"):
+        assert line in output
+
+
+def test_a_missing_package(diagnose, monkeypatch):
+    version = importlib.metadata.version
+
+    def without_tqdm(package):
+        if package == "tqdm":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_tqdm)
+    problems, output = diagnose()
+    assert problems == 1
+    assert "- tqdm is not installed: pip install -e .\n1 problems" in output
+
+
+def test_a_numpy_without_a_fast_blas(diagnose, monkeypatch):
+    monkeypatch.setattr(np, "show_config", lambda mode: {"Build Dependencies": {"blas": {"name": "none"}}})
+    assert "- NumPy has no fast BLAS" in diagnose()[1]
+
+
+def test_more_threads_than_cores(diagnose, monkeypatch):
+    monkeypatch.setattr(doctor, "cores", lambda: 2)
+    monkeypatch.setattr(doctor, "blas_threads", lambda: 3)
+    assert "- BLAS has 3 threads, but this process only 2 cores: set OPENBLAS_NUM_THREADS=2" in diagnose()[1]
+    monkeypatch.setattr(doctor, "blas_threads", lambda: None)
+    assert diagnose()[0] == 0
+
+
+def test_a_gpu_that_nobody_can_use(diagnose, monkeypatch):
+    monkeypatch.setattr("common.doctor.Path.exists", lambda path: str(path) == os.path.join("/dev", "nvidia0"))
+    problems, output = diagnose()
+    assert problems == 1
+    assert "- the GPU needs CuPy: install it" in output
+
+
+@pytest.mark.parametrize(("fault", "advice"), [(None, ""), ("wrong", "multiplies wrongly"), ("broken", "no cublas")])
+def test_a_gpu(diagnose, monkeypatch, fault, advice):
+    class Arange(np.ndarray):
+        def get(self):
+            if fault == "broken":
+                raise ImportError("no cublas")
+            return np.asarray(self) + (fault == "wrong")
+
+    runtime = SimpleNamespace(
+        getDeviceProperties=lambda device: {"name": b"A GPU"}, memGetInfo=lambda: (3 * 2**30, 4 * 2**30)
+    )
+    cupy = SimpleNamespace(
+        __version__="14.0",
+        cuda=SimpleNamespace(runtime=runtime),
+        arange=lambda n, dtype: np.arange(n, dtype=dtype).view(Arange),
+    )
+    monkeypatch.setattr(doctor, "require_gpu", lambda: cupy)
+    problems, output = diagnose()
+    assert "A GPU, 3.0 of 4.0 GiB free, CuPy 14.0" in output
+    assert problems == (fault is not None)
+    assert advice in output
+
+
+def test_folders(diagnose, monkeypatch, tmp_path):
+    monkeypatch.setenv("RNN_DATA_DIR", str(tmp_path / "data"))
+    assert f"- RNN_DATA_DIR names no folder: make {tmp_path / 'data'}, or unset RNN_DATA_DIR" in diagnose()[1]
+    (tmp_path / "data" / "ptb").mkdir(parents=True)
+    (tmp_path / "data" / "wikitext2").mkdir()
+    problems, output = diagnose()
+    assert problems == 0
+    assert f"RNN_DATA_DIR    {tmp_path / 'data'}: ptb, wikitext2" in output
+
+
+def test_a_full_disk_and_a_folder_to_read_only(diagnose, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    problems, output = diagnose()
+    assert problems == 2
+    assert "little disk space" in output
+    assert "cannot be written to" in output
+
+
+def test_threads_cores_and_speed_are_numbers():
+    assert doctor.cores() >= 1
+    assert doctor.blas_threads() in (None, *range(1, 1000))
+    assert doctor.speed(64, 1) > 0
