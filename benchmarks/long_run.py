@@ -23,8 +23,8 @@ def main(argv: list[str] | None = None) -> float:
     use_utf8()
     parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=positive_int, default=10_000, help="steps of training")
-    parser.add_argument("--hidden-size", type=positive_int, default=64, help="size of vectors and state, D and H")
-    parser.add_argument("--vocab-size", type=positive_int, default=2000, help="words, V")
+    parser.add_argument("--hidden-size", type=positive_int, default=32, help="size of vectors and state, D and H")
+    parser.add_argument("--vocab-size", type=positive_int, default=500, help="words, V")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of text and weights")
     parser.add_argument("--quick", action="store_true", help="100 steps, to see it run")
     args = parser.parse_args(argv)
@@ -32,8 +32,9 @@ def main(argv: list[str] | None = None) -> float:
 
     rng = np.random.default_rng(args.seed)
     model = LstmLm(args.vocab_size, args.hidden_size, args.hidden_size, dropout=0.2, rng=rng)
-    words = rng.integers(0, args.vocab_size, 20 * 20 * 100 + 1)
-    batches = OffsetBatches(words[:-1], words[1:], 20, 20)  # 100 steps an epoch
+    an_epoch = min(1000, steps)
+    words = rng.integers(0, args.vocab_size, 20 * 20 * an_epoch + 1)
+    batches = OffsetBatches(words[:-1], words[1:], 20, 20)
     trainer = RnnlmTrainer(model, Adam(0.001))
     measured: list[float] = []
 
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> float:
 
     with parser.reporting_errors(), tempfile.TemporaryDirectory() as folder:
         trainer.fit_batches(
-            *(batches, -(-steps // 100), 1.0, 20),
+            *(batches, -(-steps // an_epoch), 1.0, 20),
             valid=(words[:500], words[1:501]),
             best_path=f"{folder}/best_weights.npz",
             history_path=f"{folder}/history.csv",
