@@ -40,7 +40,7 @@ class Checkpoint:
     folder : path
         The folder of the run.
     rng : numpy.random.Generator
-        The source of all random numbers of the training, such as dropout masks.
+        The source of all random numbers of the training, such as dropout masks; made by ``default_rng``.
     options : dict, optional
         Whatever else must be known to go on, as far as JSON can hold it.
     seconds : float
