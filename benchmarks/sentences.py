@@ -232,7 +232,6 @@ def long_row(result: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", default="jawiki", help="bungo, jawiki, sotu, or a file (default: jawiki)")
-    parser.add_argument("--documents", type=int, default=2000, help="the first so many of them (default: 2000)")
     parser.add_argument("--vocab-size", type=int, default=8000, help="V (default: 8000)")
     parser.add_argument("--hidden-size", type=int, default=512, help="D = H (default: 512)")
     parser.add_argument("--dropout", type=float, default=0.2, help="in the first table (default: 0.2)")
@@ -241,7 +240,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each (default: one a core)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     args = parser.parse_args()
-    if args.rounds < 0 or min(args.threads, args.vocab_size, args.hidden_size, args.documents, *args.lengths) < 1:
+    if args.rounds < 0 or min(args.threads, args.vocab_size, args.hidden_size, *args.lengths) < 1:
         parser.error("rounds must be >= 0, all other numbers >= 1")
 
     # For the processes to come; some installations set the last two, and slow NumPy's matrix products.
@@ -258,8 +257,8 @@ def main() -> None:
         import dataset
         from dataset.tokenizer import SentencePieceTokenizer
 
-        documents = dataset.load_documents(args.corpus).train[: args.documents]
-        tokenizer = SentencePieceTokenizer.train(documents, args.vocab_size)
+        documents = dataset.load_documents(args.corpus).train
+        tokenizer = SentencePieceTokenizer.train(documents[:2000], args.vocab_size)  # of all, it takes a minute
         bos, eos = tokenizer.bos_id, tokenizer.eos_id
         sentences = [np.array([bos, *tokenizer.encode(document), eos], dtype=np.int32) for document in documents]
         rounds = min(args.rounds, -(-len(sentences) // N) - 1)

@@ -52,7 +52,7 @@ def test_three_ways_to_train_on_sentences_learn_the_same(tmp_path):
     assert long["padded"]["peak_mb"] > 0
 
 
-@pytest.mark.parametrize("option", ["--rounds=-1", "--threads=0", "--lengths=0", "--documents=0", "--hidden-size=0"])
+@pytest.mark.parametrize("option", ["--rounds=-1", "--threads=0", "--lengths=0", "--hidden-size=0"])
 def test_bad_numbers_of_sentences_exit_with_code_2(tmp_path, option):
     assert run(option, cwd=tmp_path, script="sentences.py").returncode == 2
 
