@@ -115,14 +115,17 @@ class Dropout(Layer):
         if not self.training or self.p == 0:
             self.m = None
             return x
-        xp = get_array_module(x)
-        self.m = xp.asarray(self.draw_mask(x.shape).astype(x.dtype))
-        self.m *= 1 / (1 - self.p)
-        return x * self.m
+        self.m = get_array_module(x).asarray(self.draw_mask(x.shape))
+        return self._drop(x)
 
     def backward(self, dy: Array) -> Array:
         """Map dy to dx = dy ⊙ m / (1 - p); dx = dy when nothing was dropped."""
-        return dy if self.m is None else dy * self.m
+        return dy if self.m is None else self._drop(dy)
+
+    def _drop(self, x: Array) -> Array:
+        y = x * self.m  # a mask of booleans takes a quarter of the memory, and no more time
+        y *= 1 / (1 - self.p)
+        return y
 
     def draw_mask(self, shape: tuple[int, ...]) -> np.ndarray:
         """True with probability 1 - p. Drawn in float32 whatever the backend and dtype: one seed, one mask."""
