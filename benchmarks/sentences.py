@@ -32,7 +32,7 @@ import numpy as np
 from step_time import memory_mb, threads
 
 N, T = 64, 100
-LEARNING_RATE = 1e-4
+LEARNING_RATE = 1e-3
 TORCH_LONGEST = 1000  # beyond, PyTorch asks for more memory than most machines have
 
 Shape = tuple[int, int, float]  # V, H = D, and dropout
