@@ -302,9 +302,9 @@ class TimeAffineSoftmaxWithLoss(Layer):
 
     def _room(self, rows: int, like: Array) -> Array:
         """Room for logits, (rows, V), kept from step to step: new memory costs as much time as a product."""
-        kept, V = self._kept, self.b.data.size
-        if type(kept) is not type(like) or kept.dtype != like.dtype or len(kept) < rows:
-            self._kept = get_array_module(like).empty((rows, V), like.dtype)
+        if type(self._kept) is not type(like) or self._kept.dtype != like.dtype or len(self._kept) < rows:
+            self._kept = None  # gives back what was too small before taking more
+            self._kept = get_array_module(like).empty((rows, self.b.data.size), like.dtype)
         return self._kept[:rows]
 
     def _exp_logits(self, h1: Array, t: Array, y: Array) -> tuple[Array, Array]:
