@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -13,7 +14,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 JAPANESE = (ROOT / "README.ja.md").read_text(encoding="utf-8")
 
 
-def test_python_examples_run(data_dir, capsys):
+def test_python_examples_run(data_dir, capsys, monkeypatch):
+    # The examples leave the seed to chance; a test must not.
+    default_rng = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed=0: default_rng(seed))
     if not (data_dir / "ptb" / "ptb.train.txt").exists():
         pytest.skip("no ptb/ptb.train.txt in RNN_DATA_DIR")
     names: dict = {}
