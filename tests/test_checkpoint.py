@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzzing import CHANGES, FUZZ_CASES
 from helpers import ENVIRONMENT, SCRIPTS, write_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,6 @@ from common.npz import NpzReader
 from common.optimizer import SGD, Adam, AdamW, Momentum
 from common.trainer import RnnlmTrainer
 
-FUZZ_CASES = int(os.environ.get("RNN_FUZZ_CASES", "100"))  # of each fuzz test
 KILLS = int(os.environ.get("RNN_KILLS", "2"))  # in the test of a process that is killed again and again
 
 V = 12
@@ -455,8 +455,6 @@ def test_a_checkpoint_of_another_training_is_refused(killed, other):
 
 
 # Fuzzing. RNN_FUZZ_CASES=10000 pytest tests/test_checkpoint.py -k mutated is the long run.
-
-CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=8), st.integers(0, 8)), max_size=6)
 
 
 @settings(max_examples=FUZZ_CASES)

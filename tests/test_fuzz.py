@@ -3,10 +3,9 @@
 RNN_FUZZ_CASES=2500 pytest tests/test_fuzz.py is the long run; weights and checkpoints have theirs beside their tests.
 """
 
-import os
-
 import numpy as np
 import pytest
+from fuzzing import CHANGES, FUZZ_CASES, mutated
 from helpers import write_text
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,18 +14,7 @@ from dataset import documents, text_file
 from dataset.corpus import DatasetError
 from dataset.tokenizer import TOKENIZERS, load_tokenizer
 
-FUZZ_CASES = int(os.environ.get("RNN_FUZZ_CASES", "100"))  # of each test
-
-CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=8), st.integers(0, 8)), max_size=6)
 LINES = st.lists(st.text(max_size=12), max_size=12).map(lambda lines: "\n".join(lines).encode("utf-8", "replace"))
-
-
-def mutated(content, changes):
-    """Put each of some bytes in place of ``removed`` others, somewhere."""
-    for share, inserted, removed in changes:
-        where = int(share * len(content))
-        content = content[:where] + inserted + content[where + removed :]
-    return content
 
 
 @pytest.fixture(scope="module")

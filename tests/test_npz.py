@@ -8,13 +8,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from fuzzing import CHANGES, FUZZ_CASES, mutated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.npz import NpzReader, write_npz
-
-FUZZ_CASES = int(os.environ.get("RNN_FUZZ_CASES", "100"))  # of each fuzz test
 
 FLOATS = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }\n"
 
@@ -141,17 +140,6 @@ def assert_loads_or_says_why(weights, content):
             assert np.array_equal(a, b)
     assert peak < 2**18 + 50 * len(content)
     assert all(np.isfinite(x).all() for x in model.params)
-
-
-CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=8), st.integers(0, 8)), max_size=6)
-
-
-def mutated(content, changes):
-    """Put each of some bytes in place of ``removed`` others, somewhere."""
-    for share, inserted, removed in changes:
-        where = int(share * len(content))
-        content = content[:where] + inserted + content[where + removed :]
-    return content
 
 
 @settings(max_examples=FUZZ_CASES)
