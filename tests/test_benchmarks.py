@@ -68,7 +68,7 @@ def test_scaling_is_measured_and_predicted(tmp_path):
     one, two = found["measured"]["1 rank, 1 thread"], found["measured"]["2 ranks, 1 thread each"]
     assert one["bytes"] == two["bytes"] == 4 * (50 * 8 + 2 * 8 * 32 + 32 + 50 * 8 + 50)
     assert 0 < two["adding"] < two["step"]
-    assert all(0 < predicted["efficiency"] for predicted in found["predicted"].values())
+    assert all(predicted["efficiency"] > 0 for predicted in found["predicted"].values())
 
 
 def test_a_batch_that_64_ranks_cannot_share_exits_with_code_2(tmp_path):
