@@ -7,9 +7,8 @@ them alike: a text begins after ``start_id`` and ends with ``eos_id``, ``words``
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +17,10 @@ from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
+from common.model import Model
 from common.recurrent_lm import RecurrentLm
 from dataset.corpus import EOS, UNK, split_characters
+from dataset.text_file import read_json
 from dataset.tokenizer import Tokenizer, load_tokenizer
 
 MODELS = {model.__name__: model for model in (SimpleRnnlm, LstmLm, GruLm, BetterLstmLm)}
@@ -136,16 +137,13 @@ def load_run(folder: str | Path) -> Run | SentenceRun:
         id_to_word = _read_vocabulary(folder / "vocabulary.json")
         vocab_size = len(id_to_word)
     try:
-        arguments = dict(options["arguments"])
-        if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
-            raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
-        model = MODELS[options["model"]](**arguments)
+        model = make_model(MODELS, options, folder / "best_weights.npz")
         if not sentences:
             corpus, unit = str(options["corpus"]), options["unit"]
             dataset.splitter(corpus, unit)
     except (KeyError, TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{folder / 'options.json'} does not describe a model: {error!r}") from None
-    if arguments["vocab_size"] != vocab_size:
+    if options["arguments"]["vocab_size"] != vocab_size:
         raise ValueError(f"{folder}: options.json and the vocabulary differ in the number of words")
     model.load(folder / "best_weights.npz")
     return SentenceRun(model, tokenizer) if sentences else Run(model, id_to_word, corpus, unit)
@@ -162,9 +160,24 @@ def _read_vocabulary(path: Path) -> list[str]:
     return id_to_word
 
 
-def read_json(path: Path) -> object:
-    """Read a JSON file, or say that it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or too deeply nested
-        raise ValueError(f"{path} is damaged: {error}") from None
+def make_model(models: Mapping[str, type[Model]], options: dict, weights: Path) -> Model:
+    """Make the model that options describe, unless it has many more weights than there is room for in their file.
+
+    Raises
+    ------
+    OSError
+        If there is no such file.
+    KeyError, TypeError, ValueError, MemoryError
+        If the options do not describe a model with such weights.
+    """
+    arguments = options["arguments"]
+    if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
+        raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
+    V, D, H, layers = (arguments[name] for name in ("vocab_size", "wordvec_size", "hidden_size", "layers"))
+    C = 0 if arguments.get("tie_weights") else arguments.get("classes", V)
+    if not all(isinstance(size, int) for size in (V, D, H, C, layers)):
+        raise TypeError(f"sizes must be whole numbers, got {str([V, D, H, C, layers])[:100]}")
+    least = V * D + D * H + (2 * layers - 1) * H * H + H * C  # of a simple RNN without biases, float32
+    if 4 * least > max(weights.stat().st_size, 2**20):  # a small model costs nothing, and gets a better message
+        raise ValueError(f"it would have {least:,} weights or more, for which {weights} is too small")
+    return models[options["model"]](**arguments)

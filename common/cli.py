@@ -44,7 +44,7 @@ def number(kind: type, low: float, high: float = float("inf"), low_included: boo
             value = kind(text)
             if not math.isfinite(value):
                 raise ValueError
-        except ValueError:
+        except (ValueError, OverflowError):  # more digits than a float can have
             raise argparse.ArgumentTypeError(f"{text!r} is not {'a whole' if kind is int else 'a'} number") from None
         if not (low < value < high or (low_included and value == low)):
             bounds = f"{'at least' if low_included else 'more than'} {low:g}"

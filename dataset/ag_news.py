@@ -51,12 +51,16 @@ def load(train_file: str | Path | None = None, test_file: str | Path | None = No
 def read(path: str | Path) -> list[LabelledText]:
     """Read the items of a file: title and description as one text, and the number of the class, from 0."""
     items = []
-    for k, row in enumerate(csv.reader(io.StringIO(read_utf8(Path(path)), newline="")), start=1):
-        if len(row) != 3 or row[0] not in ("1", "2", "3", "4"):
-            raise DatasetError(f'{path}, row {k}: expected "class 1 to 4","title","description", got {str(row)[:80]}')
-        text = clean(f"{row[1]} {row[2]}")
-        if text:
-            items.append((text, int(row[0]) - 1))
+    rows = csv.reader(io.StringIO(read_utf8(Path(path)), newline=""))
+    try:
+        for k, row in enumerate(rows, start=1):
+            if len(row) != 3 or row[0] not in ("1", "2", "3", "4"):
+                raise ValueError(f'row {k}: expected "class 1 to 4","title","description", got {str(row)[:80]}')
+            text = clean(f"{row[1]} {row[2]}")
+            if text:
+                items.append((text, int(row[0]) - 1))
+    except (csv.Error, ValueError) as error:  # too long a field, or an entity with too many digits
+        raise DatasetError(f"{path}: {error} (up to line {rows.line_num:,})") from None
     if not items:
         raise DatasetError(f"{path} has no items")
     return items

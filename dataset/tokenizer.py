@@ -21,6 +21,7 @@ from pathlib import Path
 import sentencepiece
 
 from dataset.corpus import DatasetError, split_words
+from dataset.text_file import read_json
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 
@@ -110,6 +111,10 @@ class SentencePieceTokenizer(Tokenizer):
         if (p.unk_id(), p.bos_id(), p.eos_id(), p.pad_id()) != (self.unk_id, self.bos_id, self.eos_id, self.pad_id):
             raise DatasetError("this SentencePiece model has other ids for <unk>, <s>, </s> and <pad> than 0, 1, 2, 3")
         self.vocab_size = p.get_piece_size()
+        try:
+            p.decode(list(range(self.vocab_size)))
+        except UnicodeDecodeError:
+            raise DatasetError("this SentencePiece model has tokens that are not UTF-8") from None
 
     @classmethod
     def train(cls, documents: Sequence[str], vocab_size: int = 8000) -> SentencePieceTokenizer:
@@ -239,10 +244,11 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     try:
         if subwords.exists():
             return SentencePieceTokenizer(subwords.read_bytes())
-        saved = json.loads(tokens.read_text(encoding="utf-8"))
+        saved = read_json(tokens)
         cls = {"word": WordTokenizer, "char": CharTokenizer}[saved["unit"]]
-        if not isinstance(saved["tokens"], list) or not all(isinstance(token, str) for token in saved["tokens"]):
+        if not isinstance(saved["tokens"], list):
             raise TypeError
+        "".join(saved["tokens"]).encode()  # fails if they are not text, or hold halves of characters
         return cls(saved["tokens"])
     except FileNotFoundError:
         raise DatasetError(f"{folder} has no tokenizer: {subwords.name} or {tokens.name}") from None

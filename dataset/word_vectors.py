@@ -57,7 +57,8 @@ def load_vectors(path: str | Path, words: Collection[str]) -> tuple[dict[str, np
 
 def _numbers(fields: list[str], path: str | Path, k: int) -> np.ndarray:
     try:
-        vector = np.array([float(field) for field in fields], dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and refused below
+            vector = np.array([float(field) for field in fields], dtype=np.float32)
     except ValueError:
         vector = np.array(np.nan)
     if not np.isfinite(vector).all():

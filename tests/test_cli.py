@@ -55,6 +55,7 @@ def test_numbers_inside_the_bounds_are_converted(convert, text, value):
         (positive_int, "", "'' is not a whole number"),
         (positive_int, "1e3", "'1e3' is not a whole number"),
         (positive_int, "inf", "'inf' is not a whole number"),
+        (positive_int, "1" * 400, f"'{'1' * 400}' is not a whole number"),
         (non_negative_int, "-1", "must be at least 0, got -1"),
         (positive_float, "0", "must be more than 0, got 0"),
         (positive_float, "-0.0", "must be more than 0, got -0.0"),

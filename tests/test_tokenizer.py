@@ -111,3 +111,10 @@ def test_damaged_files_are_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DatasetError):
         load_tokenizer(tmp_path)
+
+
+def test_a_subword_model_with_tokens_that_are_not_utf8_is_refused(tmp_path):
+    model = trained("subword").to_bytes()
+    (tmp_path / "tokenizer.model").write_bytes(model[:1000].replace("猫".encode(), b"a\xff\xfe") + model[1000:])
+    with pytest.raises(DatasetError, match=r"tokens that are not UTF-8"):
+        load_tokenizer(tmp_path)
