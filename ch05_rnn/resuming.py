@@ -11,18 +11,20 @@ from common.cli import OneLineParser, number
 
 CHANGEABLE = (
     *("epochs", "lr", "max_grad", "lr_decay", "decay_after", "gpu", "mpi"),
-    *("checkpoint_seconds", "skip_bad_steps", "samples", "sample_words", "temperature", "watch"),
+    *("checkpoint_seconds", "skip_bad_steps", "samples", "sample_words", "temperature", "watch", "close", "interval"),
 )
 
 
 def add_resuming_options(parser: OneLineParser) -> None:
-    """Add the options on what happens when a training is stopped, or goes wrong."""
+    """Add the options on what happens when a training is stopped, or goes wrong. Call it after all others are added."""
+    own = {action.dest for action in parser._actions} | {"checkpoint_seconds", "skip_bad_steps"}
+    changeable = ["--" + name.replace("_", "-") for name in CHANGEABLE if name in own]
     group = parser.add_argument_group("stopping and going on")
     group.add_argument(
         "--resume",
         metavar="FOLDER",
         help="go on with the training that left its checkpoint in this folder, with its options; only "
-        f"{', '.join('--' + name.replace('_', '-') for name in CHANGEABLE)} may be changed",
+        f"{', '.join(changeable)} may be changed",
     )
     group.add_argument(
         "--checkpoint-seconds",

@@ -17,7 +17,7 @@ from common.backend import require_gpu
 from common.batching import OffsetBatches, SentenceBatches
 from common.checkpoint import Checkpoint, read_options
 from common.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
-from common.distributed import Alone, Ranks
+from common.distributed import ALONE, Alone, Ranks
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
 from common.model import LanguageModel
@@ -302,14 +302,18 @@ def fit(
     args: argparse.Namespace,
     model: LanguageModel,
     batches: OffsetBatches | SentenceBatches,
-    valid: SentenceBatches | tuple[np.ndarray, np.ndarray],
+    valid: SentenceBatches | tuple[np.ndarray, np.ndarray] | None,
     folder: Path,
     options: dict[str, object],
     rng: np.random.Generator,
-    ranks: Alone,
+    ranks: Alone = ALONE,
+    floor: float | None = None,
     **how,
-) -> None:
-    """Train, or go on; leave the best weights in the model, and in the folder with the history and its picture."""
+) -> RnnlmTrainer:
+    """Train, or go on; leave the best weights in the model, and in the folder with the history and its picture.
+
+    ``floor`` is the lowest perplexity that there can be, if it is known; ``how`` goes to ``fit_batches``.
+    """
     trainer = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr), ranks)
     checkpoint = Checkpoint(folder, rng, options, args.checkpoint_seconds)
     if args.resume is not None:
@@ -333,7 +337,8 @@ def fit(
     )
     model.load(checkpoint.best_path)
     if history and ranks.writes:
-        plot_learning_curve(history, folder / "learning_curve.png", type(model).__name__)
+        plot_learning_curve(history, folder / "learning_curve.png", type(model).__name__, floor)
+    return trainer
 
 
 def bits_a_character(perplexity: float, corpus: Corpus) -> str:

@@ -159,9 +159,10 @@ class RnnlmTrainer:
         decay_after: int | None = None,
         best_path: str | Path | None = None,
         history_path: str | Path | None = None,
-        on_record: Callable[[dict[str, float | None]], None] | None = None,
+        on_record: Callable[[dict[str, float | None]], bool | None] | None = None,
         checkpoint: Checkpoint | None = None,
         skip_bad_steps: bool = False,
+        verbose: bool = True,
     ) -> list[dict[str, float | None]]:
         """Train, print a line an epoch, and return the history.
 
@@ -190,13 +191,16 @@ class RnnlmTrainer:
         history_path : path, optional
             A CSV file to which each record is written as it is made.
         on_record : function, optional
-            Gets each record as it is made, and may use the model in evaluation mode: to let it write, say.
+            Gets each record as it is made, and may use the model in evaluation mode: to let it write, say. If it
+            returns True, the training ends with this epoch.
         checkpoint : Checkpoint, optional
             Writes a checkpoint when the training begins, each ``checkpoint.seconds``, after each epoch, and at Ctrl-C.
         skip_bad_steps : bool
             Where the loss or the gradient is not finite, leave the weights as they are and go on, from a state of
             zeros, instead of ending with an error; unless it happens 10 times in a row. On a GPU, this makes the CPU
             wait for each step.
+        verbose : bool
+            Print a line an epoch.
 
         Raises
         ------
@@ -205,6 +209,7 @@ class RnnlmTrainer:
         """
         self._history_path = history_path
         self._on_record = on_record
+        self._enough = False  # whether on_record has said so
         if history_path is not None and self.ranks.writes:
             with open(history_path, "w", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, FIELDS).writeheader()
@@ -237,9 +242,13 @@ class RnnlmTrainer:
                     fallen = self._measure(record, valid, best_path)
                     if (not fallen) if decay_after is None else (self.epoch >= decay_after):
                         self.optimizer.lr /= lr_decay
-                    bar.write(self._line(record))
+                    if verbose:
+                        bar.write(self._line(record))
                     if checkpoint is not None:
                         checkpoint.save(self, batches)
+                    self._tick()
+                    if self._enough:
+                        break
             except KeyboardInterrupt:
                 self.interrupted = True
                 bar.write("interrupted: training ends here")
@@ -373,7 +382,8 @@ class RnnlmTrainer:
             with open(self._history_path, "a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, FIELDS).writerow(record)
         if self._on_record is not None:
-            self._on_record(record)
+            self._enough |= bool(self._on_record(record))
+            self._tick()
 
 
 def _finite(loss: Array | float) -> bool:

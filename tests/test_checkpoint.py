@@ -19,9 +19,9 @@ from helpers import ENVIRONMENT, SCRIPTS, write_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ch05_rnn import train_rnnlm, train_sentence_rnnlm
+from ch05_rnn import train_rnnlm, train_sentence_rnnlm, training
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from ch06_gated import train_lstm_lm
+from ch06_gated import memorize, train_lstm_lm
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches, SentenceBatches
@@ -676,3 +676,45 @@ def test_documents_go_on_with_their_tokenizer(run, text):
     run(train_sentence_rnnlm.main, *options, "--epochs", 1, "--name", "short")
     run(train_sentence_rnnlm.main, "--resume", "runs/short", "--epochs", 2)
     assert weights_and_history(Path("runs/short")) == weights_and_history(Path("runs/whole"))
+
+
+# Learning by heart, with an end of its own
+
+
+class Dying(Adam):
+    """Adam, in a process that is killed before an update."""
+
+    lives = math.inf
+
+    def update(self, params, grads):
+        if self.t == self.lives:
+            raise Killed
+        super().update(params, grads)
+
+
+def test_texts_learnt_by_heart_are_not_forgotten(run, text, monkeypatch):
+    options = ["--corpus", text, "--tokenizer", "word", "--texts", 12, "--batch-size", 5, "--wordvec-size", 8]
+    options += ["--hidden-size", 16, "--lr", 0.02, "--interval", 4, "--close", 3, "--checkpoint-seconds", 0]
+    whole, output = run(memorize.main, *options, "--name", "whole")
+    epochs = re.findall("^epoch +([0-9]+) ", output, re.MULTILINE)
+    assert 4 < int(epochs[-1]) < 300  # it has ended by itself
+    monkeypatch.setitem(training.OPTIMIZERS, "adam", Dying)
+    for lives in (0, 4, 3 * int(epochs[-1]) - 1):  # of three steps an epoch
+        monkeypatch.setattr(Dying, "lives", lives)
+        with pytest.raises(Killed):
+            run(memorize.main, *([*options, "--name", "killed"] if lives == 0 else ["--resume", "runs/killed"]))
+    monkeypatch.setattr(Dying, "lives", math.inf)
+    killed, again = run(memorize.main, "--resume", "runs/killed")
+    assert killed == whole
+    assert again.splitlines()[-3:-1] == output.splitlines()[-3:-1]
+    assert weights_and_history(Path("runs/killed")) == weights_and_history(Path("runs/whole"))
+
+
+def test_texts_learnt_by_heart_must_be_the_same(run, text, error_line):
+    options = ["--corpus", text, "--quick", "--texts", 12, "--tokenizer", "word", "--epochs", 1, "--name", "x"]
+    run(memorize.main, *options)
+    assert "texts = 12, and cannot go on with texts = 9" in error_line(
+        memorize.main, ["--resume", "runs/x", "--texts", "9"]
+    )
+    text.write_bytes(text.read_bytes() + b"one more line .\n")
+    assert "began with corpus_sha256 =" in error_line(memorize.main, ["--resume", "runs/x"])
