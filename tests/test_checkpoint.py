@@ -694,7 +694,7 @@ class Dying(Adam):
 
 def test_texts_learnt_by_heart_are_not_forgotten(run, text, monkeypatch):
     options = ["--corpus", text, "--tokenizer", "word", "--texts", 12, "--batch-size", 5, "--wordvec-size", 8]
-    options += ["--hidden-size", 16, "--lr", 0.02, "--interval", 4, "--close", 3, "--checkpoint-seconds", 0]
+    options += ["--hidden-size", 16, "--lr", 0.02, "--interval", 4, "--close", 3]
     whole, output = run(memorize.main, *options, "--name", "whole")
     epochs = re.findall("^epoch +([0-9]+) ", output, re.MULTILINE)
     assert 4 < int(epochs[-1]) < 300  # it has ended by itself
@@ -702,7 +702,8 @@ def test_texts_learnt_by_heart_are_not_forgotten(run, text, monkeypatch):
     for lives in (0, 4, 3 * int(epochs[-1]) - 1):  # of three steps an epoch
         monkeypatch.setattr(Dying, "lives", lives)
         with pytest.raises(Killed):
-            run(memorize.main, *([*options, "--name", "killed"] if lives == 0 else ["--resume", "runs/killed"]))
+            how = [*options, "--name", "killed"] if lives == 0 else ["--resume", "runs/killed"]
+            run(memorize.main, *how, "--checkpoint-seconds", 0)
     monkeypatch.setattr(Dying, "lives", math.inf)
     killed, again = run(memorize.main, "--resume", "runs/killed")
     assert killed == whole
