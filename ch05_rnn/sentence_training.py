@@ -121,7 +121,7 @@ def _train_sentence_model(
     loss, window_loss = evaluate_windows(model, valid_batches, ranks)
     print(f"valid perplexity {perplexity(loss):.2f} (mean of windows {perplexity(window_loss):.2f})")
     print_samples(args, model, tokenizer, rng)
-    if folder:
+    if folder and ranks.writes:
         print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return perplexity(loss)
 

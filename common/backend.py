@@ -7,6 +7,7 @@ somebody asks for the GPU.
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType
 
@@ -60,6 +61,11 @@ def to_gpu(x: Array) -> Array:
 def to_cpu(x: Array) -> np.ndarray:
     """Copy a CuPy array to a NumPy array; a NumPy array is returned as it is."""
     return x if get_array_module(x) is np else x.get()
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cut(n: int, size: int) -> list[slice]:

@@ -254,7 +254,6 @@ class RnnlmTrainer:
                 bar.write("interrupted: training ends here")
         if best_path is not None and self.best_perplexity == math.inf and self.ranks.writes:
             self.model.save(best_path)  # nothing was measured: the best weights are those there are
-        self.ranks.wait()  # until the best weights are there for all
         return self.history
 
     def _train_epoch(
