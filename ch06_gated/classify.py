@@ -11,7 +11,7 @@ from pathlib import Path
 from ch05_rnn.classification import print_class
 from ch05_rnn.rnn_classifier import RnnClassifier
 from ch06_gated.lstm_classifier import LstmClassifier
-from ch06_gated.run_folder import read_json
+from ch06_gated.run_folder import described, make_model
 from ch06_gated.sentence_probability import read_lines
 from common.classifier import RecurrentClassifier
 from common.cli import OneLineParser, run, use_utf8
@@ -31,16 +31,9 @@ def load_classifier(folder: str | Path) -> tuple[RecurrentClassifier, Tokenizer,
         If the folder is not one of a classifier, or its files do not belong together.
     """
     folder = Path(folder)
-    if not (folder / "options.json").is_file():
-        raise ValueError(f"{folder} is not the folder of a training: it has no options.json")
-    options, tokenizer = read_json(folder / "options.json"), load_tokenizer(folder)
-    try:
-        arguments = dict(options["arguments"])
-        if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
-            raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
-        model, classes = MODELS[options["model"]](**arguments), [str(name) for name in options["classes"]]
-    except (KeyError, TypeError, ValueError, MemoryError) as error:
-        raise ValueError(f"{folder / 'options.json'} does not describe a classifier: {error!r}") from None
+    with described(folder, "classifier") as options:
+        model, classes = make_model(options, MODELS), [str(name) for name in options["classes"]]
+    tokenizer, arguments = load_tokenizer(folder), options["arguments"]
     if (arguments["vocab_size"], arguments["classes"]) != (tokenizer.vocab_size, len(classes)):
         raise ValueError(f"{folder}: options.json and the tokenizer differ in the number of words or classes")
     model.load(folder / "best_weights.npz")

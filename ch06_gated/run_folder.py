@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
+from common.model import Model
 from common.recurrent_lm import RecurrentLm
 from dataset.corpus import EOS, UNK, split_characters
 from dataset.tokenizer import Tokenizer, load_tokenizer
@@ -123,32 +125,46 @@ def load_run(folder: str | Path) -> Run | SentenceRun:
         If the folder is not one of a run, or its files do not belong together.
     """
     folder = Path(folder)
-    if not (folder / "options.json").is_file():
-        raise ValueError(f"{folder} is not the folder of a training: it has no options.json")
-    options = read_json(folder / "options.json")
-    sentences = isinstance(options, dict) and "tokenizer_sha256" in options
+    with described(folder, "model") as options:
+        model = make_model(options, MODELS)
+        sentences = "tokenizer_sha256" in options
+        if not sentences:
+            corpus, unit = str(options["corpus"]), options["unit"]
+            dataset.splitter(corpus, unit)
     if sentences:
         tokenizer = load_tokenizer(folder)
         if tokenizer.sha256 != options["tokenizer_sha256"]:
             raise ValueError(f"{folder} has another tokenizer than that of the training")
+        run = SentenceRun(model, tokenizer)
         vocab_size = tokenizer.vocab_size
     else:
-        id_to_word = _read_vocabulary(folder / "vocabulary.json")
-        vocab_size = len(id_to_word)
-    try:
-        arguments = dict(options["arguments"])
-        if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
-            raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
-        model = MODELS[options["model"]](**arguments)
-        if not sentences:
-            corpus, unit = str(options["corpus"]), options["unit"]
-            dataset.splitter(corpus, unit)
-    except (KeyError, TypeError, ValueError, MemoryError) as error:
-        raise ValueError(f"{folder / 'options.json'} does not describe a model: {error!r}") from None
-    if arguments["vocab_size"] != vocab_size:
+        run = Run(model, _read_vocabulary(folder / "vocabulary.json"), corpus, unit)
+        vocab_size = len(run.id_to_word)
+    if options["arguments"]["vocab_size"] != vocab_size:
         raise ValueError(f"{folder}: options.json and the vocabulary differ in the number of words")
     model.load(folder / "best_weights.npz")
-    return SentenceRun(model, tokenizer) if sentences else Run(model, id_to_word, corpus, unit)
+    return run
+
+
+@contextmanager
+def described(folder: Path, kind: str) -> Iterator[dict[str, object]]:
+    """Hand out the options of a training; if they are not what the ``with`` block needs, a ValueError says so."""
+    path = folder / "options.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not the folder of a training: it has no options.json")
+    options = read_json(path)
+    try:
+        yield options
+    except (KeyError, TypeError, ValueError, MemoryError) as error:
+        raise ValueError(f"{path} does not describe a {kind}: {error!r}") from None
+
+
+def make_model(options: dict[str, object], models: dict[str, type[Model]]) -> Model:
+    """Make the model that options name, one of ``models``, with weights that are still to be loaded."""
+    arguments = options["arguments"]
+    if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
+        raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
+    return models[options["model"]](**arguments)
 
 
 def _read_vocabulary(path: Path) -> list[str]:

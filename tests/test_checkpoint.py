@@ -701,8 +701,8 @@ def test_texts_learnt_by_heart_are_not_forgotten(run, text, monkeypatch):
     monkeypatch.setitem(training.OPTIMIZERS, "adam", Dying)
     for lives in (0, 4, 3 * int(epochs[-1]) - 1):  # of three steps an epoch
         monkeypatch.setattr(Dying, "lives", lives)
+        how = [*options, "--name", "killed"] if lives == 0 else ["--resume", "runs/killed"]
         with pytest.raises(Killed):
-            how = [*options, "--name", "killed"] if lives == 0 else ["--resume", "runs/killed"]
             run(memorize.main, *how, "--checkpoint-seconds", 0)
     monkeypatch.setattr(Dying, "lives", math.inf)
     killed, again = run(memorize.main, "--resume", "runs/killed")
