@@ -42,13 +42,18 @@ def add_resuming_options(parser: OneLineParser) -> None:
 
 
 def parse_options(parser: OneLineParser, argv: list[str] | None, quick: dict[str, object]) -> argparse.Namespace:
-    """Parse the command line. It is stronger than the values of ``--quick``, and than the options of ``--resume``."""
+    """Parse the command line. It is stronger than the values of ``--quick``, and than the options of ``--resume``.
+
+    The latter are in ``args.began_with``; None for a training that begins.
+    """
     argv = sys.argv[1:] if argv is None else argv
+    parser.set_defaults(began_with=None)
     args = parser.parse_args(argv)
     if args.resume is not None:
         with parser.reporting_errors():
-            began_with = command_line(parser, read_options(args.resume))
-        args = parser.parse_args([*began_with, *argv])
+            began_with = read_options(args.resume)
+            args = parser.parse_args([*command_line(parser, began_with), *argv])
+        args.began_with = began_with
     elif args.quick:
         parser.set_defaults(**quick)
         args = parser.parse_args(argv)
@@ -66,9 +71,8 @@ def command_line(parser: OneLineParser, options: dict[str, object]) -> list[str]
     return words
 
 
-def check_options(folder: Path, options: dict[str, object]) -> None:
-    """Raise ValueError if options differ from those in the checkpoint of the folder, and may not."""
-    began_with = read_options(folder)
+def check_options(folder: Path, began_with: dict[str, object], options: dict[str, object]) -> None:
+    """Raise ValueError if options differ from those that the training in the folder began with, and may not."""
     for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
         if key not in CHANGEABLE and options.get(key) != began_with[key]:
             raise ValueError(

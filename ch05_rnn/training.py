@@ -15,7 +15,7 @@ import dataset
 from ch05_rnn.resuming import add_resuming_options, check_options, parse_options
 from common.backend import require_gpu
 from common.batching import OffsetBatches, SentenceBatches
-from common.checkpoint import Checkpoint, read_options
+from common.checkpoint import Checkpoint
 from common.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
 from common.distributed import ALONE, Alone, Ranks
 from common.evaluation import evaluate, perplexity
@@ -253,8 +253,9 @@ def prepare_run_folder(folder: Path, options: dict[str, object]) -> None:
 
     A run that is resumed must have the same options as before, but for some, and keeps what it has left.
     """
-    if options.pop("resume", None) is not None:
-        check_options(folder, options)
+    began_with, resume = options.pop("began_with", None), options.pop("resume", None)
+    if resume is not None:
+        check_options(folder, began_with, options)
     else:
         folder.mkdir(parents=True, exist_ok=True)
         for result in RESULTS:
@@ -319,7 +320,7 @@ def fit(
     if args.resume is not None:
         checkpoint.restore(trainer, batches)
         print(f"going on after {trainer.epoch + batches.position / len(batches):.2f} epochs, step {trainer.iteration}")
-        if args.lr != read_options(folder)["lr"]:
+        if args.lr != args.began_with.get("lr"):
             trainer.optimizer.lr = args.lr
     history = trainer.fit_batches(
         batches,
