@@ -62,6 +62,35 @@ def to_cpu(x: Array) -> np.ndarray:
     return x if get_array_module(x) is np else x.get()
 
 
+def to_floats(*scalars: Array | float) -> list[float]:
+    """Python floats of numbers or 0-dimensional arrays, all of one kind; from a GPU in one copy, for which the CPU waits."""
+    xp = get_array_module(scalars[0])
+    if xp is np:
+        return [float(x) for x in scalars]
+    return to_cpu(xp.concatenate([x.reshape(1) for x in scalars])).tolist()
+
+
+def uniform(rng: np.random.Generator, shape: tuple[int, ...], xp: ModuleType) -> Array:
+    """Random numbers in [0, 1), float32, made where they are needed.
+
+    NumPy takes them from ``rng``. For a GPU, ``rng`` draws a seed, and the GPU makes its own numbers from that: they are
+    not sent, and ``rng`` is all that must be known to draw the same again.
+    """
+    if xp is np:
+        return rng.random(shape, dtype=np.float32)
+    seed = int(rng.integers(2**63))
+    return xp.random.Generator(xp.random.Philox4x3210(seed)).random(shape, dtype=np.float32)
+
+
+def memory_figures(x: Array) -> str:
+    """Memory of the GPU that x is on: what arrays take now, and what CuPy holds for them and others. "" on the CPU."""
+    xp = get_array_module(x)
+    if xp is np:
+        return ""
+    pool = xp.get_default_memory_pool()
+    return f"GPU memory {pool.used_bytes() / 2**20:,.0f} MiB used, {pool.total_bytes() / 2**20:,.0f} MiB held"
+
+
 def cut(n: int, size: int) -> list[slice]:
     """Cut range(n) into as few slices of at most ``size`` as will do, of nearly the same length."""
     count = -(-n // max(size, 1))

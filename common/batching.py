@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 
 from common.backend import Array, get_array_module
-from common.packing import PackedSequence, pack
+from common.packing import PackedSequence, packed_index, padded_index
 
 
 class OffsetBatches:
@@ -103,6 +103,7 @@ class SentenceBatches:
     ----------
     sentences : sequence of (n,) arrays
         Word ids, from that of ``<s>`` to that of ``</s>``; each word but the first is the label of the one before.
+        They are kept where they are, joined to one array: if that is on a GPU, a batch sends only a few numbers there.
     batch_size : int
         Sentences in a batch, N; the last of an epoch may have fewer.
     time_size : int
@@ -147,8 +148,9 @@ class SentenceBatches:
             raise ValueError(f"batch_size and time_size must be positive, got {batch_size} and {time_size}")
         if len(sentences) == 0 or min(len(sentence) for sentence in sentences) < 2:
             raise ValueError("there must be at least one sentence, and each needs at least two words: <s> and </s>")
-        self.sentences = sentences
+        self.text = get_array_module(sentences[0]).concatenate(sentences)  # one behind the other
         self.lengths = np.array([len(sentence) - 1 for sentence in sentences])  # words with a successor
+        self.starts = np.cumsum(self.lengths + 1) - (self.lengths + 1)
         self.batch_size, self.time_size = batch_size, time_size
         self.packed, self.shuffled, self.bucketed, self.seed = packed, shuffled, bucketed, seed
         self.pad_id, self.ignore_label = pad_id, ignore_label
@@ -179,15 +181,17 @@ class SentenceBatches:
 
     def _windows(self, batch: np.ndarray) -> Iterator[tuple[int, Array | PackedSequence, Array | PackedSequence]]:
         """The first word of each window of a batch, and its xs and ts."""
-        sentences = [self.sentences[n] for n in batch]
-        T = self.time_size
+        text, T, xp = self.text, self.time_size, get_array_module(self.text)
+        places = self.starts[batch], self.lengths[batch]
         starts = range(0, int(self.lengths[batch].max()), T)
         if self.packed:
-            xs, ts = pack([s[:-1] for s in sentences]), pack([s[1:] for s in sentences])
+            index, layout = packed_index(*places, xp)
+            xs, ts = (PackedSequence(text[index + k], layout) for k in (0, 1))
             yield from zip(starts, xs.windows(T), ts.windows(T))
         else:
-            xs = pad([s[:-1] for s in sentences], self.pad_id)
-            ts = pad([s[1:] for s in sentences], self.ignore_label)
+            index, inside, _ = padded_index(*places, xp)
+            xs = xp.where(inside, text[index], self.pad_id)
+            ts = xp.where(inside, text[index + 1], self.ignore_label)
             yield from ((start, xs[:, start : start + T], ts[:, start : start + T]) for start in starts)
 
 
@@ -207,12 +211,3 @@ def deal(
     if bucketed and rng is not None:
         rng.shuffle(batches)
     return batches
-
-
-def pad(sentences: Sequence[Array], filler: int) -> Array:
-    """Put sentences, (T_n,) each, below each other, (N, T), each with ``filler`` from its end on."""
-    xp = get_array_module(sentences[0])
-    padded = xp.full((len(sentences), max(len(s) for s in sentences)), filler, dtype=sentences[0].dtype)
-    for n, sentence in enumerate(sentences):
-        padded[n, : len(sentence)] = sentence
-    return padded
