@@ -62,6 +62,11 @@ def to_cpu(x: Array) -> np.ndarray:
     return x if get_array_module(x) is np else x.get()
 
 
+def double(x: Array | float) -> Array | float:
+    """A number in double precision: of a 0-dimensional array on a GPU one that stays there, else a Python float."""
+    return float(x) if get_array_module(x) is np else x.astype(np.float64)
+
+
 def to_floats(*scalars: Array | float) -> list[float]:
     """Python floats of numbers or 0-dimensional arrays, all of one kind; from a GPU in one copy, for which the CPU waits."""
     xp = get_array_module(scalars[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from common.backend import Array, get_array_module
+from common.backend import Array, double, get_array_module, to_floats
 from common.batching import SentenceBatches
 from common.model import LanguageModel
 
@@ -43,15 +43,15 @@ def evaluate(model: LanguageModel, xs: Array, ts: Array, batch_size: int = 10, t
     longest = -(-n // batch_size)
     starts = (xp.arange(batch_size) * n) // batch_size
     ends = (xp.arange(1, batch_size + 1) * n) // batch_size
-    total = 0.0
+    total = 0.0  # stays on the GPU, if the model is there, until all is read
     with model.evaluating():
         for first in range(0, longest, time_size):
             index = starts[:, None] + xp.arange(first, min(first + time_size, longest))  # (N, T)
             inside = index < ends[:, None]
             index = xp.minimum(index, n - 1)
             labels = xp.where(inside, ts[index], model.loss_layer.ignore_label)
-            total += float(model.forward(xs[index], labels)) * int(inside.sum())
-    return total / n
+            total += double(model.forward(xs[index], labels)) * inside.sum()
+    return to_floats(total)[0] / n
 
 
 def evaluate_windows(model: LanguageModel, batches: SentenceBatches) -> tuple[float, float]:
@@ -77,9 +77,10 @@ def evaluate_windows(model: LanguageModel, batches: SentenceBatches) -> tuple[fl
         for x, t in batches:
             if batches.begins:
                 model.reset_state()
-            loss = float(model.forward(x, t))
+            loss = double(model.forward(x, t))
             total += loss * batches.words
             window_total += loss
             words += batches.words
             windows += 1
+    total, window_total = to_floats(total, window_total)
     return total / words, window_total / windows
