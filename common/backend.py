@@ -68,7 +68,7 @@ def double(x: Array | float) -> Array | float:
 
 
 def to_floats(*scalars: Array | float) -> list[float]:
-    """Python floats of numbers or 0-dimensional arrays, all of one kind; from a GPU in one copy, for which the CPU waits."""
+    """Python floats of numbers, or of 0-dimensional arrays of a GPU: in one copy, for which the CPU waits."""
     xp = get_array_module(scalars[0])
     if xp is np:
         return [float(x) for x in scalars]
@@ -78,8 +78,8 @@ def to_floats(*scalars: Array | float) -> list[float]:
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], xp: ModuleType) -> Array:
     """Random numbers in [0, 1), float32, made where they are needed.
 
-    NumPy takes them from ``rng``. For a GPU, ``rng`` draws a seed, and the GPU makes its own numbers from that: they are
-    not sent, and ``rng`` is all that must be known to draw the same again.
+    NumPy takes them from ``rng``. For a GPU, ``rng`` draws a seed, from which the GPU makes numbers of its own: nothing
+    is sent, and ``rng`` is all that must be known to draw the same again.
     """
     if xp is np:
         return rng.random(shape, dtype=np.float32)

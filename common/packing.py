@@ -53,9 +53,7 @@ class Layout:
         Whether all sequences are equally long: a rectangle.
     """
 
-    def __init__(
-        self, batch_sizes: Sequence[int], starts: Array, lengths: Array, order: Array | None = None
-    ) -> None:
+    def __init__(self, batch_sizes: Sequence[int], starts: Array, lengths: Array, order: Array | None = None) -> None:
         self.batch_sizes = list(batch_sizes)
         self.starts, self.lengths, self.order = starts, lengths, order
         self.xp = get_array_module(starts)

@@ -239,8 +239,8 @@ def empty(shape: int | Sequence[int], dtype: type = float) -> ndarray:
     return _junk(np.empty(_plain(shape), dtype))
 
 
-def empty_like(a: ndarray) -> ndarray:
-    return _junk(np.empty_like(_unwrap_array(a)))
+def empty_like(prototype: ndarray) -> ndarray:
+    return _junk(np.empty_like(_unwrap_array(prototype)))
 
 
 def _junk(x: np.ndarray) -> ndarray:
@@ -261,8 +261,8 @@ def ones_like(a: ndarray) -> ndarray:
     return ndarray(np.ones_like(_unwrap_array(a)))
 
 
-def full(shape: int | Sequence[int], value: float, dtype: type | None = None) -> ndarray:
-    return ndarray(np.full(_plain(shape), value, dtype))
+def full(shape: int | Sequence[int], fill_value: float, dtype: type | None = None) -> ndarray:
+    return ndarray(np.full(_plain(shape), fill_value, dtype))
 
 
 def result_type(*arrays: ndarray) -> np.dtype:
@@ -286,8 +286,8 @@ def ascontiguousarray(a: ndarray) -> ndarray:
     return ndarray(np.ascontiguousarray(_unwrap_array(a)))
 
 
-def concatenate(arrays: Sequence[ndarray], axis: int = 0) -> ndarray:
-    return ndarray(np.concatenate([_unwrap_array(a) for a in arrays], axis=axis))
+def concatenate(tup: Sequence[ndarray], axis: int = 0) -> ndarray:
+    return ndarray(np.concatenate([_unwrap_array(a) for a in tup], axis=axis))
 
 
 def where(condition: ndarray, x: ndarray | float, y: ndarray | float) -> ndarray:
