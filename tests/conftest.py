@@ -114,3 +114,17 @@ def same_path(same_masks, monkeypatch):
     monkeypatch.setattr(time_layers, "_SAFE_SUM", 0.5)  # no sum is safe
     monkeypatch.setattr(backend, "_CACHED", 2**40)
     monkeypatch.setattr(time_layers.TimeEmbedding, "distinct", _NEVER, raising=False)
+
+
+@pytest.fixture(params=["no CuPy", "no device", "no driver"])
+def no_gpu(request, monkeypatch):
+    """Each of the ways in which a machine can have no GPU for CuPy."""
+
+    def count():
+        if request.param == "no driver":
+            raise strict_cupy.CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+        return 0
+
+    # None in place of a module makes its import fail.
+    monkeypatch.setitem(sys.modules, "cupy", None if request.param == "no CuPy" else strict_cupy.cupy)
+    monkeypatch.setattr(strict_cupy.cupy.cuda.runtime, "getDeviceCount", count)

@@ -12,7 +12,6 @@ import importlib
 import inspect
 import math
 import operator
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -1065,26 +1064,8 @@ def test_a_step_of_a_classifier_sends_nothing_and_its_batch_three_arrays(gpu, mo
 # Without a GPU
 
 
-def no_cupy(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)  # makes `import cupy` fail
-
-
-def no_device(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
-    monkeypatch.setattr(strict_cupy.cupy.cuda.runtime, "getDeviceCount", lambda: 0)
-
-
-def no_driver(monkeypatch):
-    def fail():
-        raise strict_cupy.CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
-
-    monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
-    monkeypatch.setattr(strict_cupy.cupy.cuda.runtime, "getDeviceCount", fail)
-
-
-@pytest.mark.parametrize("obstacle", [no_cupy, no_device, no_driver])
-def test_without_a_gpu_nothing_moves(monkeypatch, obstacle):
-    obstacle(monkeypatch)
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_nothing_moves():
     model = build_model()
     for attempt in (require_gpu, model.to_gpu, lambda: to_gpu(np.zeros(3))):
         with pytest.raises(GpuUnavailable, match="cuda12"):
