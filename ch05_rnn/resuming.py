@@ -10,7 +10,7 @@ from common.checkpoint import read_options
 from common.cli import OneLineParser, number
 
 CHANGEABLE = (
-    *("epochs", "lr", "max_grad", "lr_decay", "decay_after", "gpu"),
+    *("epochs", "lr", "max_grad", "lr_decay", "decay_after", "gpu", "mpi"),
     *("checkpoint_seconds", "skip_bad_steps", "samples", "sample_words", "temperature", "watch"),
 )
 

@@ -13,10 +13,17 @@ import numpy as np
 
 import dataset
 from ch05_rnn.resuming import add_resuming_options, parse_options
-from ch05_rnn.training import add_model_options, add_output_options, add_training_options, fit, prepare_run_folder
-from common.backend import require_gpu
+from ch05_rnn.training import (
+    add_model_options,
+    add_output_options,
+    add_training_options,
+    fit,
+    join_ranks,
+    prepare_run_folder,
+)
 from common.batching import SentenceBatches
 from common.cli import OneLineParser, positive_int, use_utf8
+from common.distributed import Alone
 from common.evaluation import evaluate_windows, perplexity
 from common.generation import generate
 from common.model import LanguageModel
@@ -69,11 +76,20 @@ def train_sentence_model(
     model_options = add_all_options(parser, name, add_options)
     parser.set_defaults(**{**DEFAULTS, **defaults})
     args = parse_options(parser, argv, QUICK)
-    rng = np.random.default_rng(args.seed)
+    with join_ranks(parser, args) as ranks:
+        return _train_sentence_model(parser, args, ranks, model_class, name, model_options)
 
+
+def _train_sentence_model(
+    parser: OneLineParser,
+    args: argparse.Namespace,
+    ranks: Alone,
+    model_class: type[RecurrentLm],
+    name: str,
+    model_options: list[str],
+) -> float:
+    rng = np.random.default_rng(args.seed)
     with parser.reporting_errors():
-        if args.gpu:
-            require_gpu()
         documents = load_documents(args)
         tokenizer = make_tokenizer(args, documents)
         arguments = {"vocab_size": tokenizer.vocab_size, **{key: vars(args)[key] for key in model_options}}
@@ -85,13 +101,15 @@ def train_sentence_model(
             folder = Path(args.resume or Path("runs") / (args.name or f"{name}-{documents.name}"))
             options = {**vars(args), "model": model_class.__name__, "arguments": arguments}
             options |= {"corpus_sha256": documents.sha256, "tokenizer_sha256": tokenizer.sha256}
-            prepare_run_folder(folder, options)
-            tokenizer.save(folder)
+            ranks.wait()  # until all have read what is replaced now
+            if ranks.writes:
+                prepare_run_folder(folder, options)
+                tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
-    train_batches = make_batches(args, model, tokenizer, documents.train, shuffled=True)
+    train_batches = make_batches(args, model, tokenizer, documents.train, ranks, shuffled=True)
     # In the order of the text and unsorted, whatever the training does: the mean of windows depends on it.
-    valid_batches = make_batches(args, model, tokenizer, documents.valid, shuffled=False)
+    valid_batches = make_batches(args, model, tokenizer, documents.valid, ranks, shuffled=False)
     print(
         f"{train_batches.lengths.sum():,} tokens to train, {valid_batches.lengths.sum():,} valid; "
         f"model {model_class.__name__}: {sum(p.size for p in model.params):,} parameters, optimizer {args.optimizer}"
@@ -99,8 +117,8 @@ def train_sentence_model(
 
     if folder:
         with parser.reporting_errors():
-            fit(args, model, train_batches, valid_batches, folder, options, rng)
-    loss, window_loss = evaluate_windows(model, valid_batches)
+            fit(args, model, train_batches, valid_batches, folder, options, rng, ranks)
+    loss, window_loss = evaluate_windows(model, valid_batches, ranks)
     print(f"valid perplexity {perplexity(loss):.2f} (mean of windows {perplexity(window_loss):.2f})")
     print_samples(args, model, tokenizer, rng)
     if folder:
@@ -159,7 +177,12 @@ def make_tokenizer(args: argparse.Namespace, documents: Documents) -> Tokenizer:
 
 
 def make_batches(
-    args: argparse.Namespace, model: LanguageModel, tokenizer: Tokenizer, documents: Sequence[str], shuffled: bool
+    args: argparse.Namespace,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    documents: Sequence[str],
+    ranks: Alone,
+    shuffled: bool,
 ) -> SentenceBatches:
     sentences = [
         np.array([tokenizer.bos_id, *tokenizer.encode(document), tokenizer.eos_id], dtype=np.int32)
@@ -174,6 +197,7 @@ def make_batches(
         bucketed=args.bucketed and shuffled,
         seed=args.seed,
         pad_id=tokenizer.pad_id,
+        mine=ranks.mine,
     )
 
 

@@ -17,6 +17,7 @@ from common.backend import require_gpu
 from common.batching import OffsetBatches, SentenceBatches
 from common.checkpoint import Checkpoint, read_options
 from common.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
+from common.distributed import Alone, Ranks
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
 from common.model import LanguageModel
@@ -79,13 +80,22 @@ def train_language_model(
     model_options = add_all_options(parser, name, add_options)
     parser.set_defaults(**defaults)
     args = parse_options(parser, argv, {**QUICK, **quick})
-    rng = np.random.default_rng(args.seed)
+    with join_ranks(parser, args) as ranks:
+        return _train_language_model(parser, args, ranks, model_class, name, model_options)
 
+
+def _train_language_model(
+    parser: OneLineParser,
+    args: argparse.Namespace,
+    ranks: Alone,
+    model_class: type[RecurrentLm],
+    name: str,
+    model_options: list[str],
+) -> float:
+    rng = np.random.default_rng(args.seed)
     with parser.reporting_errors():
-        if args.gpu:
-            require_gpu()
         corpus = load_corpus(args)
-        OffsetBatches(*words_and_successors(corpus.train), args.batch_size, args.time_size)  # is it long enough?
+        offset_batches(args, corpus, ranks)  # is the text long enough?
         arguments = {"vocab_size": len(corpus.id_to_word), **{key: vars(args)[key] for key in model_options}}
         model = model_class(**arguments, rng=rng)
         if args.weights is not None and args.resume is None:
@@ -95,16 +105,18 @@ def train_language_model(
             folder = Path(args.resume or Path("runs") / (args.name or f"{name}-{corpus.name}"))
             options = {**vars(args), "model": model_class.__name__, "arguments": arguments}
             options["corpus_sha256"] = corpus.sha256
-            prepare_run_folder(folder, options)
-            (folder / "vocabulary.json").write_text(vocabulary_text(corpus), encoding="utf-8")
+            ranks.wait()  # until all have read what is replaced now
+            if ranks.writes:
+                prepare_run_folder(folder, options)
+                (folder / "vocabulary.json").write_text(vocabulary_text(corpus), encoding="utf-8")
     if args.gpu:
         model.to_gpu()
     print(f"model {model_class.__name__}: {sum(p.size for p in model.params):,} parameters, optimizer {args.optimizer}")
 
     if folder:
         with parser.reporting_errors():
-            train(args, model, corpus, folder, options, rng)
-    test_perplexity = perplexity(evaluate(model, *words_and_successors(corpus.test)))
+            train(args, model, corpus, folder, options, rng, ranks)
+    test_perplexity = perplexity(evaluate(model, *words_and_successors(corpus.test), ranks=ranks))
     print(f"test perplexity {test_perplexity:.2f}{bits_a_character(test_perplexity, corpus)}")
     print_samples(args, model, corpus, rng)
     if folder:
@@ -203,6 +215,21 @@ def add_training_options(train: argparse._ArgumentGroup) -> None:
     train.add_argument("--eval-interval", type=positive_int, default=100, help="steps between two records")
     train.add_argument("--seed", type=non_negative_int, default=0, help="seed of all random numbers")
     train.add_argument("--gpu", action="store_true", help="train on an NVIDIA GPU with CuPy")
+    train.add_argument(
+        "--mpi",
+        action="store_true",
+        help="share each batch with the other processes that mpiexec has started: mpiexec -n 4 python SCRIPT --mpi",
+    )
+
+
+def join_ranks(parser: OneLineParser, args: argparse.Namespace) -> Alone:
+    """Join the processes that train together, if there are others. Make sure of the GPU, if there is to be one."""
+    with parser.reporting_errors():
+        if args.gpu and args.mpi:
+            raise ValueError("processes that share their batches train on CPUs: leave out --gpu or --mpi")
+        if args.gpu:
+            require_gpu()
+        return Ranks() if args.mpi else Alone()
 
 
 def load_corpus(args: argparse.Namespace) -> Corpus:
@@ -248,6 +275,11 @@ def load_weights(path: Path, model: LanguageModel, corpus: Corpus) -> None:
     model.load(path)
 
 
+def offset_batches(args: argparse.Namespace, corpus: Corpus, ranks: Alone) -> OffsetBatches:
+    xs, ts = words_and_successors(corpus.train)
+    return OffsetBatches(xs, ts, args.batch_size, args.time_size, args.restart, mine=ranks.mine)
+
+
 def train(
     args: argparse.Namespace,
     model: LanguageModel,
@@ -255,12 +287,12 @@ def train(
     folder: Path,
     options: dict[str, object],
     rng: np.random.Generator,
+    ranks: Alone,
 ) -> None:
-    batches = OffsetBatches(
-        *model.asarrays(*words_and_successors(corpus.train)), args.batch_size, args.time_size, args.restart
-    )
+    batches = offset_batches(args, corpus, ranks)
+    batches.xs, batches.ts = model.asarrays(batches.xs, batches.ts)
     fit(
-        *(args, model, batches, words_and_successors(corpus.valid), folder, options, rng),
+        *(args, model, batches, words_and_successors(corpus.valid), folder, options, rng, ranks),
         dout=float(args.time_size if args.loss == "sum" else 1),
         on_record=watching(args, model, corpus) if args.watch else None,
     )
@@ -274,10 +306,11 @@ def fit(
     folder: Path,
     options: dict[str, object],
     rng: np.random.Generator,
+    ranks: Alone,
     **how,
 ) -> None:
     """Train, or go on; leave the best weights in the model, and in the folder with the history and its picture."""
-    trainer = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr))
+    trainer = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr), ranks)
     checkpoint = Checkpoint(folder, rng, options, args.checkpoint_seconds)
     if args.resume is not None:
         checkpoint.restore(trainer, batches)
@@ -299,7 +332,7 @@ def fit(
         **how,
     )
     model.load(checkpoint.best_path)
-    if history:
+    if history and ranks.writes:
         plot_learning_curve(history, folder / "learning_curve.png", type(model).__name__)
 
 

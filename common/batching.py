@@ -4,6 +4,8 @@
 
     begins      whether the window in hand starts from a state of zeros, not from that in which the last one ended
     words       the labels of the window that count: without padding
+    share       the part of them that is this process's own: 1, if it does not share the training with others
+    layout      of all rows of the window, those of other processes, too
     position    the windows of this epoch that have been handed out; where an epoch that was broken off goes on
     progress    the names of all attributes that say how far it has got
 """
@@ -16,7 +18,7 @@ from itertools import islice
 import numpy as np
 
 from common.backend import Array, get_array_module
-from common.packing import PackedSequence, packed_index, padded_index
+from common.packing import Layout, PackedSequence, packed_index, padded_index, rectangle
 
 
 class OffsetBatches:
@@ -40,16 +42,27 @@ class OffsetBatches:
     restart : bool
         False: a new epoch goes on where the last one stopped, around the end of the text, so that windows
         fall differently each time. True: each epoch starts at the same places; reset the state then.
+    mine : slice
+        The readers of each batch that are this process's; see ``common/distributed.py``.
 
     Raises
     ------
     ValueError
-        If a size is not positive or the text is shorter than one batch.
+        If a size is not positive, the text is shorter than one batch, or no reader is left for this process.
     """
 
     progress = ("position", "time")
 
-    def __init__(self, xs: Array, ts: Array, batch_size: int, time_size: int, restart: bool = False) -> None:
+    def __init__(
+        self,
+        xs: Array,
+        ts: Array,
+        batch_size: int,
+        time_size: int,
+        restart: bool = False,
+        *,
+        mine: slice = slice(None),
+    ) -> None:
         if batch_size <= 0 or time_size <= 0:
             raise ValueError(f"batch_size and time_size must be positive, got {batch_size} and {time_size}")
         if len(xs) != len(ts):
@@ -59,13 +72,18 @@ class OffsetBatches:
                 f"the text has {len(xs)} words with a successor, but one batch needs "
                 f"batch_size x time_size = {batch_size} x {time_size} = {batch_size * time_size}"
             )
+        if not range(batch_size)[mine]:
+            raise ValueError(f"a batch of {batch_size} readers cannot be shared by {mine.step} processes")
         self.xs, self.ts = xs, ts
         self.batch_size, self.time_size = batch_size, time_size
         self.restart = restart
+        self.mine = mine
         self.time = 0  # how far each reader has read
         self.position = 0
         self.begins = False
         self.words = batch_size * time_size
+        self.share = len(range(batch_size)[mine]) / batch_size
+        self.layout = rectangle(batch_size, time_size)
 
     def __len__(self) -> int:
         """Windows in an epoch."""
@@ -75,7 +93,7 @@ class OffsetBatches:
         """One epoch, or what is left of it: windows of xs and ts, (N, T) each."""
         xp = get_array_module(self.xs)
         n = len(self.xs)
-        starts = xp.arange(self.batch_size)[:, None] * (n // self.batch_size)
+        starts = xp.arange(self.batch_size)[self.mine, None] * (n // self.batch_size)
         steps = xp.arange(self.time_size)
         while self.position < len(self):
             self.begins = self.restart and self.position == 0
@@ -117,6 +135,9 @@ class SentenceBatches:
         fewer updates in an epoch; those of one batch are less of a mixture.
     seed : int
     pad_id, ignore_label : int
+    mine : slice
+        The sentences of each batch that are this process's; see ``common/distributed.py``. Those to be packed are
+        sorted by length, so that all processes have as much to do.
 
     Attributes
     ----------
@@ -143,6 +164,7 @@ class SentenceBatches:
         seed: int = 0,
         pad_id: int = 0,
         ignore_label: int = -1,
+        mine: slice = slice(None),
     ) -> None:
         if batch_size <= 0 or time_size <= 0:
             raise ValueError(f"batch_size and time_size must be positive, got {batch_size} and {time_size}")
@@ -154,45 +176,68 @@ class SentenceBatches:
         self.batch_size, self.time_size = batch_size, time_size
         self.packed, self.shuffled, self.bucketed, self.seed = packed, shuffled, bucketed, seed
         self.pad_id, self.ignore_label = pad_id, ignore_label
+        self.mine = mine
         self.epoch = 0
         self.position = 0
         self.begins = True
         self.words = 0
+        self.share = 1.0
 
     def __len__(self) -> int:
         """Windows in this epoch."""
         return sum(-(-int(self.lengths[batch].max()) // self.time_size) for batch in self._batches())
 
-    def __iter__(self) -> Iterator[tuple[Array | PackedSequence, Array | PackedSequence]]:
-        """One epoch, or what is left of it: windows of the words, and of the words that follow them."""
+    def __iter__(self) -> Iterator[tuple[Array | PackedSequence | None, Array | PackedSequence | None]]:
+        """One epoch, or what is left of it: windows of the words, and of the words that follow them.
+
+        None for both where all sentences of this process have ended, and others have not.
+        """
         windows = ((batch, start, x, t) for batch in self._batches() for start, x, t in self._windows(batch))
         for batch, start, x, t in islice(windows, self.position, None):
             self.begins = start == 0
-            self.words = int((self.lengths[batch] - start).clip(0, self.time_size).sum())
+            self._lengths = (self.lengths[batch] - start).clip(0, self.time_size)  # in this window
+            self.words = int(self._lengths.sum())
+            self.share = int(self._lengths[self._own(batch)].sum()) / self.words
             self.position += 1
             yield x, t
         self.epoch += 1
         self.position = 0
+
+    @property
+    def layout(self) -> Layout:
+        if self.packed:
+            lengths = self._lengths[self._lengths > 0]
+            return packed_index(np.zeros_like(lengths), lengths)[1]
+        return rectangle(len(self._lengths), int(self._lengths.max()))
 
     def _batches(self) -> list[np.ndarray]:
         """Which sentences each batch of this epoch has."""
         rng = np.random.default_rng([self.seed, self.epoch]) if self.shuffled else None
         return deal(self.lengths, self.batch_size, rng, self.bucketed)
 
-    def _windows(self, batch: np.ndarray) -> Iterator[tuple[int, Array | PackedSequence, Array | PackedSequence]]:
-        """The first word of each window of a batch, and its xs and ts."""
+    def _own(self, batch: np.ndarray) -> np.ndarray:
+        """Which sentences of a batch are this process's: of those to be packed, sorted by length as ``pack`` does."""
+        order = np.argsort(-self.lengths[batch], kind="stable") if self.packed else np.arange(len(batch))
+        return np.sort(order[self.mine])
+
+    def _windows(
+        self, batch: np.ndarray
+    ) -> Iterator[tuple[int, Array | PackedSequence | None, Array | PackedSequence | None]]:
+        """The first word of each window of a batch, and what this process has of its xs and ts."""
         text, T, xp = self.text, self.time_size, get_array_module(self.text)
-        places = self.starts[batch], self.lengths[batch]
-        starts = range(0, int(self.lengths[batch].max()), T)
-        if self.packed:
-            index, layout = packed_index(*places, xp)
+        longest, own = int(self.lengths[batch].max()), batch[self._own(batch)]
+        starts = range(0, longest, T)
+        windows = iter(())
+        if len(own) and self.packed:
+            index, layout = packed_index(self.starts[own], self.lengths[own], xp)
             xs, ts = (PackedSequence(text[index + k], layout) for k in (0, 1))
-            yield from zip(starts, xs.windows(T), ts.windows(T))
-        else:
-            index, inside, _ = padded_index(*places, xp)
+            windows = zip(xs.windows(T), ts.windows(T))
+        elif len(own):
+            index, inside, _ = padded_index(self.starts[own], self.lengths[own], longest, xp)
             xs = xp.where(inside, text[index], self.pad_id)
             ts = xp.where(inside, text[index + 1], self.ignore_label)
-            yield from ((start, xs[:, start : start + T], ts[:, start : start + T]) for start in starts)
+            windows = ((xs[:, start : start + T], ts[:, start : start + T]) for start in starts)
+        yield from ((start, *next(windows, (None, None))) for start in starts)
 
 
 def deal(

@@ -85,10 +85,13 @@ class Checkpoint:
         arrays = {f"model/{p.name}": p.data for p in model.parameters}
         for name in optimizer.memories if optimizer.t else ():
             arrays |= {f"optimizer/{name}/{k}": x for k, x in enumerate(getattr(optimizer, name))}
-        for k, state in enumerate(model.state):
-            arrays |= {f"state/{k}/{j}": x for j, x in enumerate(state) if x is not None}
-        arrays = {name: to_cpu(x) for name, x in arrays.items()}
+        for k, (layer, state) in enumerate(zip(model.recurrent_layers, model.state)):
+            whole = [trainer.ranks.gather(x, layer.Wh.data) for x in state]
+            arrays |= {f"state/{k}/{j}": x for j, x in enumerate(whole) if x is not None}
         self._saved = time.monotonic()
+        if not trainer.ranks.writes:
+            return
+        arrays = {name: to_cpu(x) for name, x in arrays.items()}
         if not all(np.isfinite(x).all() for x in arrays.values()):
             return
         if trainer.best_perplexity < math.inf:
@@ -110,8 +113,9 @@ class Checkpoint:
         ValueError
             If it is damaged, or not one of such a model, optimizer and batches.
         """
-        for unfinished in self.path.parent.glob("*.tmp"):  # of a process that was killed while it wrote
-            unfinished.unlink()
+        if trainer.ranks.writes:
+            for unfinished in self.path.parent.glob("*.tmp"):  # of a process that was killed while it wrote
+                unfinished.unlink()
         model, optimizer = trainer.model, trainer.optimizer
         weights = {p.name: p.data for p in model.parameters}
         with NpzReader(self.path, "a checkpoint") as file:
@@ -133,7 +137,7 @@ class Checkpoint:
             began = training["optimizer"]["t"] > 0
             memories = {m: self._read(file, f"optimizer/{m}", whole) for m in optimizer.memories if began}
             weights = self._read(file, "model", weights)
-            state = self._read_state(file, model)
+            state = self._read_state(file, model, trainer.ranks.mine)
 
         for p in model.parameters:
             p.data[...] = p.like(weights[p.name])
@@ -145,7 +149,7 @@ class Checkpoint:
         trainer.history[:] = training["history"]
         vars(batches).update(training["batches"])
         self.rng.bit_generator.state = training["rng"]
-        if best is not None:
+        if best is not None and trainer.ranks.writes:
             write_npz(self.best_path, best)
 
     def _read(self, file: NpzReader, group: str, like: dict[str, Array]) -> dict[str, np.ndarray]:
@@ -165,8 +169,11 @@ class Checkpoint:
             raise ValueError(f"{self.path}: {key} holds values that are not finite numbers")
         return array
 
-    def _read_state(self, file: NpzReader, model: LanguageModel) -> list[tuple[Array | None, ...]]:
-        """Read the carried state of each recurrent layer: arrays (N, H), or None where there is none yet."""
+    def _read_state(self, file: NpzReader, model: LanguageModel, mine: slice) -> list[tuple[Array | None, ...]]:
+        """Read the carried state of each recurrent layer: arrays (N, H), or None where there is none yet.
+
+        Of the rows only those that are this process's are taken.
+        """
         states = []
         for k, (layer, state) in enumerate(zip(model.recurrent_layers, model.state)):
             keys = [key for j in range(len(state)) if (key := f"state/{k}/{j}") in file.headers]
@@ -177,7 +184,8 @@ class Checkpoint:
             N = file.headers[keys[0]].shape[:1]
             if len(keys) < len(state) or any(file.headers[key] != ((*N, H), dtype) for key in keys):
                 raise ValueError(f"{self.path}: state/{k} must be {len(state)} arrays of {dtype} (N, {H})")
-            states.append(model.asarrays(*(self._read_finite(file, key) for key in keys)))
+            rows = [self._read_finite(file, key)[mine] for key in keys]
+            states.append(model.asarrays(*rows) if len(rows[0]) else tuple(None for _ in state))
         return states
 
 

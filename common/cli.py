@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from common.backend import GpuUnavailable
+from common.distributed import MpiUnavailable
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -25,10 +26,10 @@ class OneLineParser(argparse.ArgumentParser):
 
     @contextmanager
     def reporting_errors(self) -> Iterator[None]:
-        """Turn what a user can mend, such as a bad file or value or a missing GPU, into one line and exit code 2."""
+        """Turn what a user can mend, such as a bad file or value or no GPU, into one line and exit code 2."""
         try:
             yield
-        except (OSError, ValueError, MemoryError, FloatingPointError, GpuUnavailable) as error:
+        except (OSError, ValueError, MemoryError, FloatingPointError, GpuUnavailable, MpiUnavailable) as error:
             self.error(str(error))
 
 

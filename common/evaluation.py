@@ -6,6 +6,7 @@ import math
 
 from common.backend import Array, double, get_array_module, to_floats
 from common.batching import SentenceBatches
+from common.distributed import ALONE, Alone
 from common.model import LanguageModel
 
 
@@ -14,7 +15,9 @@ def perplexity(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def evaluate(model: LanguageModel, xs: Array, ts: Array, batch_size: int = 10, time_size: int = 35) -> float:
+def evaluate(
+    model: LanguageModel, xs: Array, ts: Array, batch_size: int = 10, time_size: int = 35, ranks: Alone = ALONE
+) -> float:
     """Mean loss of a text, without dropout and with a state carried from its first word to its last.
 
     The text is read by ``batch_size`` readers, each a stretch of its own. Every word counts once, with the
@@ -28,6 +31,8 @@ def evaluate(model: LanguageModel, xs: Array, ts: Array, batch_size: int = 10, t
         Word ids, and for each the id of the word that follows.
     batch_size, time_size : int
         Readers, and words in a window. More readers are faster; each starts without knowing what came before.
+    ranks : Alone or Ranks
+        The processes that share the readers.
 
     Returns
     -------
@@ -41,20 +46,20 @@ def evaluate(model: LanguageModel, xs: Array, ts: Array, batch_size: int = 10, t
     xp = get_array_module(xs)
     batch_size = min(batch_size, n)
     longest = -(-n // batch_size)
-    starts = (xp.arange(batch_size) * n) // batch_size
-    ends = (xp.arange(1, batch_size + 1) * n) // batch_size
+    starts = ((xp.arange(batch_size) * n) // batch_size)[ranks.mine]
+    ends = ((xp.arange(1, batch_size + 1) * n) // batch_size)[ranks.mine]
     total = 0.0  # stays on the GPU, if the model is there, until all is read
     with model.evaluating():
-        for first in range(0, longest, time_size):
+        for first in range(0, longest, time_size) if len(starts) else ():
             index = starts[:, None] + xp.arange(first, min(first + time_size, longest))  # (N, T)
             inside = index < ends[:, None]
             index = xp.minimum(index, n - 1)
             labels = xp.where(inside, ts[index], model.loss_layer.ignore_label)
             total += double(model.forward(xs[index], labels)) * inside.sum()
-    return to_floats(total)[0] / n
+    return ranks.sum(*to_floats(total))[0] / n
 
 
-def evaluate_windows(model: LanguageModel, batches: SentenceBatches) -> tuple[float, float]:
+def evaluate_windows(model: LanguageModel, batches: SentenceBatches, ranks: Alone = ALONE) -> tuple[float, float]:
     """Mean loss of sentences, without dropout, each from a state of zeros.
 
     Parameters
@@ -63,6 +68,8 @@ def evaluate_windows(model: LanguageModel, batches: SentenceBatches) -> tuple[fl
         Left as it was found, its state included.
     batches : SentenceBatches
         One epoch of them is read.
+    ranks : Alone or Ranks
+        The processes that share the sentences of each batch.
 
     Returns
     -------
@@ -77,10 +84,10 @@ def evaluate_windows(model: LanguageModel, batches: SentenceBatches) -> tuple[fl
         for x, t in batches:
             if batches.begins:
                 model.reset_state()
-            loss = double(model.forward(x, t))
+            loss = 0.0 if x is None else double(model.forward(x, t)) * batches.share
             total += loss * batches.words
             window_total += loss
             words += batches.words
             windows += 1
-    total, window_total = to_floats(total, window_total)
+    total, window_total = ranks.sum(*to_floats(total, window_total))
     return total / words, window_total / windows

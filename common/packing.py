@@ -178,12 +178,12 @@ def packed_index(starts: np.ndarray, lengths: np.ndarray, xp: ModuleType = np) -
     return starts[layout.sequence] + layout.step, layout
 
 
-def padded_index(starts: np.ndarray, lengths: np.ndarray, xp: ModuleType = np) -> tuple[Array, Array, Array]:
-    """The same for padded sequences: ``index``, (N, T), and whether there is an element, (N, T); and the lengths, (N,).
+def padded_index(starts: np.ndarray, lengths: np.ndarray, T: int, xp: ModuleType = np) -> tuple[Array, Array, Array]:
+    """The same for sequences padded to T steps: ``index``, (N, T); whether there is an element, (N, T); lengths, (N,).
 
     A GPU is sent one small array, of 2 N numbers. Where there is no element, the index is 0.
     """
-    steps = xp.arange(int(lengths.max()))
+    steps = xp.arange(T)
     starts, lengths = _send([starts, lengths], xp)
     inside = steps < lengths[:, None]
     return xp.where(inside, starts[:, None] + steps, 0), inside, lengths
@@ -226,8 +226,8 @@ def pad(sequences: Sequence[Array], value: float = 0, xp: ModuleType | None = No
     """
     data, starts, lengths = _join(sequences, xp)
     xp = get_array_module(data)
-    index, inside, lengths = padded_index(starts, lengths, xp)
-    N, T = index.shape
+    N, T = len(lengths), int(lengths.max())
+    index, inside, lengths = padded_index(starts, lengths, T, xp)
     index, inside = index.T.reshape(-1), inside.T.reshape(-1, *[1] * (data.ndim - 1))  # (T·N, ...)
     layout = Layout((N,) * T, xp.arange(T) * N, lengths, xp.arange(N))
     return PackedSequence(xp.where(inside, data[index], value), layout)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from common.backend import Array, double, get_array_module, memory_figures, to_floats
 from common.batching import OffsetBatches, SentenceBatches
 from common.cli import patient_ctrl_c
+from common.distributed import ALONE, Alone
 from common.evaluation import evaluate, evaluate_windows, perplexity
 from common.model import LanguageModel
 from common.optimizer import Optimizer, clip_grads
@@ -39,6 +40,8 @@ class RnnlmTrainer:
     ----------
     model : LanguageModel
     optimizer : Optimizer
+    ranks : Alone or Ranks
+        The processes that train together; see ``common/distributed.py``. Their batches must have ``mine=ranks.mine``.
 
     Attributes
     ----------
@@ -64,9 +67,11 @@ class RnnlmTrainer:
         Whether Ctrl-C ended the training.
     """
 
-    def __init__(self, model: LanguageModel, optimizer: Optimizer) -> None:
+    def __init__(self, model: LanguageModel, optimizer: Optimizer, ranks: Alone = ALONE) -> None:
         self.model = model
         self.optimizer = optimizer
+        self.ranks = ranks
+        ranks.begin(model)
         self.history: list[dict[str, float | None]] = []
         self.best_perplexity = math.inf
         self.interrupted = False
@@ -137,7 +142,7 @@ class RnnlmTrainer:
         FloatingPointError
             If the loss is no longer a finite number.
         """
-        batches = OffsetBatches(*self.model.asarrays(xs, ts), batch_size, time_size, restart)
+        batches = OffsetBatches(*self.model.asarrays(xs, ts), batch_size, time_size, restart, mine=self.ranks.mine)
         dout = float(time_size if summed else 1)
         return self.fit_batches(batches, max_epoch, max_grad, eval_interval, valid=valid, dout=dout, **options)
 
@@ -200,7 +205,7 @@ class RnnlmTrainer:
         """
         self._history_path = history_path
         self._on_record = on_record
-        if history_path is not None:
+        if history_path is not None and self.ranks.writes:
             with open(history_path, "w", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, FIELDS).writeheader()
                 csv.DictWriter(file, FIELDS).writerows(self.history)
@@ -213,10 +218,11 @@ class RnnlmTrainer:
 
             def between_steps() -> None:
                 bar.update()
-                if checkpoint is not None and (pressed() or checkpoint.due):
+                end, due = self.ranks.any(pressed(), checkpoint is not None and checkpoint.due)
+                if checkpoint is not None and (end or due):
                     checkpoint.save(self, batches)
                     self._tick()
-                if pressed():
+                if end:
                     raise KeyboardInterrupt
 
             try:
@@ -237,8 +243,9 @@ class RnnlmTrainer:
             except KeyboardInterrupt:
                 self.interrupted = True
                 bar.write("interrupted: training ends here")
-        if best_path is not None and self.best_perplexity == math.inf:
+        if best_path is not None and self.best_perplexity == math.inf and self.ranks.writes:
             self.model.save(best_path)  # nothing was measured: the best weights are those there are
+        self.ranks.wait()  # until the best weights are there for all
         return self.history
 
     def _train_epoch(
@@ -285,8 +292,7 @@ class RnnlmTrainer:
         model = self.model
         if batches.begins:
             model.reset_state()
-        loss = model.forward(x, t)
-        model.backward(dout)
+        loss = self.ranks.loss_and_gradients(model, batches, x, t, dout)
         norm = clip_grads(model.grads, math.inf if max_grad is None else max_grad)
         self.iteration += 1
         # On a GPU, to look at the numbers of each step would make the CPU wait.
@@ -335,14 +341,14 @@ class RnnlmTrainer:
         fallen = True
         if valid is not None:
             if isinstance(valid, SentenceBatches):
-                loss, window_loss = evaluate_windows(self.model, valid)
+                loss, window_loss = evaluate_windows(self.model, valid, self.ranks)
                 record["valid_window_perplexity"] = perplexity(window_loss)
             else:
-                loss = evaluate(self.model, *valid)
+                loss = evaluate(self.model, *valid, ranks=self.ranks)
             record["valid_perplexity"] = perplexity(loss)
             fallen = record["valid_perplexity"] < self.best_perplexity
             if fallen:
-                if best_path is not None:
+                if best_path is not None and self.ranks.writes:
                     self.model.save(best_path)
                 self.best_perplexity = record["valid_perplexity"]
         self._tick()
@@ -367,7 +373,7 @@ class RnnlmTrainer:
 
     def _add(self, record: dict[str, float | None]) -> None:
         self.history.append(record)
-        if self._history_path is not None:
+        if self._history_path is not None and self.ranks.writes:
             with open(self._history_path, "a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, FIELDS).writerow(record)
         if self._on_record is not None:

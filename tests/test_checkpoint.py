@@ -172,7 +172,7 @@ def test_killed_while_it_measures(tmp_path, monkeypatch, setting):
     whole = Training(whole, **SETTINGS[setting]).run()
     with monkeypatch.context() as patch:
 
-        def die(*_):
+        def die(*_, **__):
             raise Killed
 
         patch.setattr("common.trainer.evaluate", die)

@@ -104,7 +104,7 @@ def test_best_weights_are_not_the_last_when_training_gets_worse(tmp_path):
 
 def test_learning_rate_falls_only_when_the_valid_perplexity_does_not(monkeypatch):
     measured = iter([3.0, 2.0, 2.5, 2.0, 1.0])
-    monkeypatch.setattr("common.trainer.evaluate", lambda *_: next(measured))
+    monkeypatch.setattr("common.trainer.evaluate", lambda *_, **__: next(measured))
     trainer = fit(max_epoch=5, valid=VALID, lr=0.8, lr_decay=4.0, eval_interval=None)
     assert [r["lr"] for r in trainer.history] == pytest.approx([0.8, 0.8, 0.8, 0.2, 0.05])
     assert trainer.optimizer.lr == pytest.approx(0.05)
@@ -112,7 +112,7 @@ def test_learning_rate_falls_only_when_the_valid_perplexity_does_not(monkeypatch
 
 def test_learning_rate_falls_after_each_epoch_from_a_given_one(monkeypatch):
     measured = iter([3.0, 2.0, 2.5, 1.0])
-    monkeypatch.setattr("common.trainer.evaluate", lambda *_: next(measured))
+    monkeypatch.setattr("common.trainer.evaluate", lambda *_, **__: next(measured))
     trainer = fit(max_epoch=4, valid=VALID, lr=0.8, lr_decay=2.0, decay_after=2, eval_interval=None)
     assert [r["lr"] for r in trainer.history] == pytest.approx([0.8, 0.8, 0.4, 0.2])
 

@@ -1,0 +1,240 @@
+"""Data parallel training: many processes train one model together, and talk by MPI.
+
+    mpiexec -n 4 python ch06_gated/train_lstm_lm.py --mpi
+
+Each process, a *rank*, has the whole model and trains on its share of every batch: of the sequences 0, 1, 2, ... of a
+batch, rank r of R takes r, r + R, r + 2R, .... The loss of a batch is a mean over its words, so its gradient is that of
+the shares, each weighed by its part of the words, added up:
+
+    dW = Σ_r (words of rank r / words of all) dW_r
+
+All gradients of a model lie in one array, so one Allreduce adds them up. Then each rank has the same gradients, takes
+the same step, and has the same weights as the others without ever sending them. What is trained does not depend on the
+number of ranks but by rounding: the sums are made in another order. Dropout masks do not either; see ``SharedMasks``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+import traceback
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from common.backend import Array
+from common.layers import Dropout
+from common.packing import Layout, PackedSequence
+from common.parameter import joined
+
+if TYPE_CHECKING:
+    from common.batching import OffsetBatches, SentenceBatches
+    from common.model import Model
+
+_PATIENCE = 1.0  # seconds in which rank 0 may say first what all ranks have to say
+
+
+class MpiUnavailable(RuntimeError):
+    """mpi4py is not installed, or it finds no MPI library."""
+
+
+class Alone:
+    """A process that trains by itself. It has the whole of every batch, and nobody to talk to.
+
+    Attributes
+    ----------
+    rank, size : int
+        Which of how many processes this is.
+    mine : slice
+        The sequences of each batch that are this rank's.
+    """
+
+    rank, size = 0, 1
+    mine = slice(None)
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def writes(self) -> bool:
+        """Whether this rank writes the files: rank 0 alone does."""
+        return self.rank == 0
+
+    def begin(self, model: Model) -> None:
+        """Begin to train a model: with the weights of rank 0."""
+
+    def loss_and_gradients(
+        self,
+        model: Model,
+        batches: OffsetBatches | SentenceBatches,
+        x: Array | PackedSequence | None,
+        t: Array | PackedSequence | None,
+        dout: float,
+    ) -> Array | float:
+        """Set the gradients to those of the loss, times ``dout``, of the window in hand, and return the loss.
+
+        x and t are the share of this rank, None if it has no word of the window; loss and gradients are of all ranks.
+        """
+        loss = model.forward(x, t)
+        model.backward(dout)
+        return loss
+
+    def sum(self, *values: float) -> tuple[float, ...]:
+        """The sum over all ranks, of each value."""
+        return values
+
+    def any(self, *values: bool) -> tuple[bool, ...]:
+        """Whether one rank or more says yes, to each value. All ranks must then do the same thing."""
+        return values
+
+    def gather(self, rows: Array | None, like: Array) -> Array | None:
+        """Put together the rows, (n_r, H), of all ranks, in the order of the batch; None if there are none.
+
+        A rank without rows knows H and the dtype from ``like``, (H, ...).
+        """
+        return rows
+
+    def wait(self) -> None:
+        """Wait until all ranks have come here."""
+
+
+ALONE = Alone()
+
+
+class Ranks(Alone):
+    """One of many processes that train one model. Use it in a ``with`` block: if one rank fails, all end.
+
+    Inside the block only rank 0 prints. What others have to say of an error they say when they end.
+
+    Raises
+    ------
+    MpiUnavailable
+        With a sentence that says what to install.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from mpi4py import MPI
+            from threadpoolctl import threadpool_limits
+        except (ImportError, RuntimeError) as error:
+            raise MpiUnavailable(
+                f'--mpi needs MPI, which cannot be used ({" ".join(str(error).split())}): pip install -e ".[mpi]"'
+            ) from None
+        self._MPI = MPI
+        self.comm = MPI.COMM_WORLD
+        self.rank, self.size = self.comm.rank, self.comm.size
+        self.mine = slice(self.rank, None, self.size)
+        # As many threads in all as there are cores; more would get into each other's way.
+        neighbours = self.comm.Split_type(MPI.COMM_TYPE_SHARED).size
+        self.threads = max(1, (os.cpu_count() or 1) // neighbours)
+        if "OPENBLAS_NUM_THREADS" not in os.environ:
+            threadpool_limits(self.threads, "blas")
+
+    def __enter__(self) -> Ranks:
+        self._streams = sys.stdout, sys.stderr
+        if self.rank > 0:
+            sys.stdout, sys.stderr = open(os.devnull, "w", encoding="utf-8"), io.StringIO()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        said = sys.stderr
+        if self.rank > 0:
+            sys.stdout.close()
+            sys.stdout, sys.stderr = self._streams
+        if kind is None or self.size == 1 or (kind is SystemExit and not error.code):
+            return
+        # The others wait for this rank, and would wait for ever.
+        if self.rank > 0:
+            time.sleep(_PATIENCE)
+            sys.stderr.write(said.getvalue())
+        if kind is not SystemExit:
+            traceback.print_exception(kind, error, trace)
+        sys.stderr.flush()
+        time.sleep(_PATIENCE / 2)  # for mpiexec to pass it on
+        self.comm.Abort(error.code if kind is SystemExit and isinstance(error.code, int) else 1)
+
+    def begin(self, model: Model) -> None:
+        for w in joined(model.params):
+            self.comm.Bcast(w)
+        for layer in model.layers:
+            if isinstance(layer, Dropout) and not isinstance(layer.rng, SharedMasks):
+                layer.rng = SharedMasks(self, layer)
+
+    def loss_and_gradients(
+        self,
+        model: Model,
+        batches: OffsetBatches | SentenceBatches,
+        x: Array | PackedSequence | None,
+        t: Array | PackedSequence | None,
+        dout: float,
+    ) -> float:
+        for layer in model.layers:
+            if isinstance(layer, Dropout):
+                layer.rng.begin(batches.layout)
+        if x is None:
+            model.reset_state()
+            for g in model.grads:
+                g.fill(0)
+            loss = 0.0
+        else:
+            loss = float(model.forward(x, t)) * batches.share
+            model.backward(dout * batches.share)
+        for g in joined(model.grads):
+            self.comm.Allreduce(self._MPI.IN_PLACE, g)
+        return self.sum(loss)[0]
+
+    def sum(self, *values: float) -> tuple[float, ...]:
+        total = np.array(values, dtype=np.float64)
+        self.comm.Allreduce(self._MPI.IN_PLACE, total)
+        return tuple(total.tolist())
+
+    def any(self, *values: bool) -> tuple[bool, ...]:
+        return tuple(votes > 0 for votes in self.sum(*values))
+
+    def gather(self, rows: Array | None, like: Array) -> Array | None:
+        (n,) = self.sum(0 if rows is None else len(rows))
+        if n == 0:
+            return None
+        whole = np.zeros((int(n), len(like)), like.dtype)
+        if rows is not None:
+            whole[self.mine] = rows
+        self.comm.Allreduce(self._MPI.IN_PLACE, whole)
+        return whole
+
+    def wait(self) -> None:
+        self.comm.Barrier()
+
+
+class SharedMasks:
+    """Random numbers for the masks of a dropout layer that do not depend on the number of ranks.
+
+    It takes the place of the generator of the layer, which must be in the same state on all ranks. Each rank draws the
+    numbers of the whole batch, and uses those of its own sequences. This costs every rank as much time as one process
+    alone; it is the price of a training whose course does not depend on the number of ranks.
+    """
+
+    def __init__(self, ranks: Ranks, layer: Dropout) -> None:
+        self.ranks = ranks
+        self.source = layer.rng
+        self.locked = getattr(layer, "locked", False)
+
+    def begin(self, layout: Layout) -> None:
+        """Begin with a window, of this layout.
+
+        A rank that has no word in it will draw no mask, so each window has a seed of its own, which all ranks draw.
+        """
+        self.generator = np.random.default_rng(int(self.source.integers(2**63)))
+        self.layout = layout
+
+    def random(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """Numbers in [0, 1), (rows or sequences of this rank, ...): one for each element of the layer's input."""
+        ranks, layout = self.ranks, self.layout
+        if self.locked:  # one mask a sequence, for all its rows
+            return self.generator.random((layout.N, *shape[1:]), dtype)[ranks.mine]
+        return self.generator.random((len(layout), *shape[1:]), dtype)[layout.sequence % ranks.size == ranks.rank]
