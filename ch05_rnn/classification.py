@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ch05_rnn.training import prepare_run_folder
-from common.backend import double, require_gpu, to_floats
+from common.backend import double, memory_figures, require_gpu, to_floats
 from common.batching import deal
 from common.classifier import POOLS, RecurrentClassifier
 from common.cli import OneLineParser, fraction, non_negative_int, positive_float, positive_int, use_utf8, utf8_text
@@ -196,6 +196,7 @@ def fit(
                 history.writerow([epoch, epoch * steps, loss, running, accuracy, time.perf_counter() - start])
                 bar.write(
                     f"epoch {epoch:3d}  train loss {loss:.3f}  accuracy {running:.4f}  valid accuracy {accuracy:.4f}"
+                    + memory_figures(model.embedding, "  ")
                 )
                 if accuracy > best:
                     best = accuracy

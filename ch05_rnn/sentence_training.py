@@ -121,7 +121,7 @@ def _train_sentence_model(
     loss, window_loss = evaluate_windows(model, valid_batches, ranks)
     print(f"valid perplexity {perplexity(loss):.2f} (mean of windows {perplexity(window_loss):.2f})")
     print_samples(args, model, tokenizer, rng)
-    if folder:
+    if folder and ranks.writes:
         print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return perplexity(loss)
 
@@ -188,8 +188,8 @@ def make_batches(
         np.array([tokenizer.bos_id, *tokenizer.encode(document), tokenizer.eos_id], dtype=np.int32)
         for document in documents
     ]
-    return SentenceBatches(
-        model.asarrays(*sentences),
+    batches = SentenceBatches(
+        sentences,
         args.batch_size,
         args.time_size,
         packed=not args.padded,
@@ -199,6 +199,8 @@ def make_batches(
         pad_id=tokenizer.pad_id,
         mine=ranks.mine,
     )
+    (batches.text,) = model.asarrays(batches.text)
+    return batches
 
 
 def print_samples(

@@ -119,7 +119,7 @@ def _train_language_model(
     test_perplexity = perplexity(evaluate(model, *words_and_successors(corpus.test), ranks=ranks))
     print(f"test perplexity {test_perplexity:.2f}{bits_a_character(test_perplexity, corpus)}")
     print_samples(args, model, corpus, rng)
-    if folder:
+    if folder and ranks.writes:
         print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return test_perplexity
 
@@ -331,7 +331,9 @@ def fit(
         skip_bad_steps=args.skip_bad_steps,
         **how,
     )
-    model.load(checkpoint.best_path)
+    if ranks.writes:
+        model.load(checkpoint.best_path)
+    ranks.send_weights(model)
     if history and ranks.writes:
         plot_learning_curve(history, folder / "learning_curve.png", type(model).__name__)
 

@@ -127,9 +127,9 @@ def main(argv: list[str] | None = None) -> float:
 
     optimizer = Adam(args.lr)
     beginnings = unique_beginnings([sentence.tolist() for sentence in sentences])
-    batches = SentenceBatches(
-        model.asarrays(*sentences), args.batch_size, max(len(sentence) for sentence in sentences), seed=args.seed
-    )  # each text in one window
+    longest = max(len(sentence) for sentence in sentences)
+    batches = SentenceBatches(sentences, args.batch_size, longest, seed=args.seed)  # each text in one window
+    (batches.text,) = model.asarrays(batches.text)
     history = []
     for epoch in range(1, args.epochs + 1):
         for xs, ts in batches:

@@ -7,6 +7,7 @@ somebody asks for the GPU.
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType
 
@@ -87,13 +88,21 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...], xp: ModuleType) ->
     return xp.random.Generator(xp.random.Philox4x3210(seed)).random(shape, dtype=np.float32)
 
 
-def memory_figures(x: Array) -> str:
-    """Memory of the GPU that x is on: what arrays take now, and what CuPy holds for them and others. "" on the CPU."""
+def memory_figures(x: Array, before: str = "") -> str:
+    """Memory of the GPU that x is on: what arrays take, and what CuPy holds for them and more. On the CPU: "".
+
+    ``before`` is put before it, if there is anything.
+    """
     xp = get_array_module(x)
     if xp is np:
         return ""
     pool = xp.get_default_memory_pool()
-    return f"GPU memory {pool.used_bytes() / 2**20:,.0f} MiB used, {pool.total_bytes() / 2**20:,.0f} MiB held"
+    return f"{before}GPU memory {pool.used_bytes() / 2**20:,.0f} MiB used, {pool.total_bytes() / 2**20:,.0f} MiB held"
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cut(n: int, size: int) -> list[slice]:

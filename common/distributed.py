@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.backend import Array
+from common.backend import Array, cores
 from common.layers import Dropout
 from common.packing import Layout, PackedSequence
 from common.parameter import joined
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from common.model import Model
 
 _PATIENCE = 1.0  # seconds in which rank 0 may say first what all ranks have to say
+_DELIVERY = 0.3  # seconds that mpiexec needs to pass on what was said
 
 
 class MpiUnavailable(RuntimeError):
@@ -68,6 +69,9 @@ class Alone:
 
     def begin(self, model: Model) -> None:
         """Begin to train a model: with the weights of rank 0."""
+
+    def send_weights(self, model: Model) -> None:
+        """Give all ranks the weights of rank 0."""
 
     def loss_and_gradients(
         self,
@@ -132,9 +136,8 @@ class Ranks(Alone):
         self.mine = slice(self.rank, None, self.size)
         # As many threads in all as there are cores; more would get into each other's way.
         neighbours = self.comm.Split_type(MPI.COMM_TYPE_SHARED).size
-        self.threads = max(1, (os.cpu_count() or 1) // neighbours)
         if "OPENBLAS_NUM_THREADS" not in os.environ:
-            threadpool_limits(self.threads, "blas")
+            threadpool_limits(max(1, cores() // neighbours), "blas")
 
     def __enter__(self) -> Ranks:
         self._streams = sys.stdout, sys.stderr
@@ -156,15 +159,20 @@ class Ranks(Alone):
         if kind is not SystemExit:
             traceback.print_exception(kind, error, trace)
         sys.stderr.flush()
-        time.sleep(_PATIENCE / 2)  # for mpiexec to pass it on
-        self.comm.Abort(error.code if kind is SystemExit and isinstance(error.code, int) else 1)
+        time.sleep(_DELIVERY)
+        code = error.code if kind is SystemExit and isinstance(error.code, int) else 1
+        self.comm.Abort(code)
+        os._exit(code)  # Abort may come back before it takes effect
 
     def begin(self, model: Model) -> None:
-        for w in joined(model.params):
-            self.comm.Bcast(w)
+        self.send_weights(model)
         for layer in model.layers:
             if isinstance(layer, Dropout) and not isinstance(layer.rng, SharedMasks):
                 layer.rng = SharedMasks(self, layer)
+
+    def send_weights(self, model: Model) -> None:
+        for w in joined(model.params):
+            self.comm.Bcast(w)
 
     def loss_and_gradients(
         self,

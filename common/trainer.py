@@ -245,7 +245,6 @@ class RnnlmTrainer:
                 bar.write("interrupted: training ends here")
         if best_path is not None and self.best_perplexity == math.inf and self.ranks.writes:
             self.model.save(best_path)  # nothing was measured: the best weights are those there are
-        self.ranks.wait()  # until the best weights are there for all
         return self.history
 
     def _train_epoch(
@@ -271,7 +270,7 @@ class RnnlmTrainer:
                 self._add(record)
                 bar.set_postfix_str(
                     f"loss {math.log(record['train_perplexity']):.3f}, perplexity {record['train_perplexity']:.1f}, "
-                    f"{record['tokens_per_second']:,.0f} tokens/s{self._memory(', ')}"
+                    f"{record['tokens_per_second']:,.0f} tokens/s{memory_figures(self.model.params[0], ', ')}"
                 )
                 self._meters["interval_meter"] = _Meter()
             between_steps()
@@ -364,12 +363,9 @@ class RnnlmTrainer:
             if record[f"{text}_perplexity"] is not None:
                 line += f"  {text} perplexity {record[f'{text}_perplexity']:8.2f}"
                 line += f" (mean of windows {record[f'{text}_window_perplexity']:.2f})" if unequal else ""
-        line += f"  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s{self._memory('  ')}"
+        line += f"  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
+        line += memory_figures(self.model.params[0], "  ")
         return line + (f"  steps skipped so far {self.skipped}" if self.skipped else "")
-
-    def _memory(self, separator: str) -> str:
-        figures = memory_figures(self.model.params[0])
-        return separator + figures if figures else ""
 
     def _add(self, record: dict[str, float | None]) -> None:
         self.history.append(record)
@@ -402,7 +398,7 @@ class _Meter:
         return {**vars(self), "loss": loss, "window_loss": window_loss}
 
     def add(self, loss: Array | float, words: int, seconds: float) -> None:
-        loss = double(loss)  # a sum of thousands is long; it stays on the GPU, if the loss is there
+        loss = double(loss)  # for a sum of thousands; if the loss is on a GPU, it stays there
         self.loss += loss * words
         self.window_loss += loss
         self.words += words

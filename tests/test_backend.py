@@ -55,4 +55,4 @@ def test_numbers_of_numpy_and_python_become_python_floats():
 
 
 def test_the_cpu_has_no_memory_of_a_gpu():
-    assert memory_figures(np.zeros(3)) == ""
+    assert memory_figures(np.zeros(3), "  ") == ""

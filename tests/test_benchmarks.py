@@ -57,6 +57,24 @@ def test_bad_numbers_of_sentences_exit_with_code_2(tmp_path, option):
     assert run(option, cwd=tmp_path, script="sentences.py").returncode == 2
 
 
+def test_scaling_is_measured_and_predicted(tmp_path):
+    pytest.importorskip("mpi4py", reason="MPI is not installed")
+    sizes = ["--vocab-size", "50", "--hidden-size", "8", "--rounds", "1", "--steps", "2"]
+    result = run(*sizes, "--json", "a.json", cwd=tmp_path, script="scaling.py")
+    assert result.returncode == 0, result.stderr
+    assert "| 2 ranks, 1 thread each |" in result.stdout
+    assert "| 64 ranks, 64 a rank |" in result.stdout
+    found = json.loads((tmp_path / "a.json").read_text())
+    one, two = found["measured"]["1 rank, 1 thread"], found["measured"]["2 ranks, 1 thread each"]
+    assert one["bytes"] == two["bytes"] == 4 * (50 * 8 + 2 * 8 * 32 + 32 + 50 * 8 + 50)
+    assert 0 < two["adding"] < two["step"]
+    assert all(predicted["efficiency"] > 0 for predicted in found["predicted"].values())
+
+
+def test_a_batch_that_64_ranks_cannot_share_exits_with_code_2(tmp_path):
+    assert run("--batch-size=65", cwd=tmp_path, script="scaling.py").returncode == 2
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_a_short_long_run(tmp_path):
     result = run("--quick", cwd=tmp_path, script="long_run.py")

@@ -17,11 +17,14 @@ from oracles import strict_cupy
 from tqdm import tqdm
 
 import common
-from ch05_rnn import classification, sentence_rnn, train_rnnlm
+from ch05_rnn import classification, sentence_rnn, sentence_training, train_rnnlm
 from ch06_gated import train_sine
 from ch06_gated.lstm_classifier import LstmClassifier
+from ch06_gated.lstm_lm import LstmLm
+from common.distributed import ALONE
 from common.model import Model
 from common.optimizer import Adam, Optimizer
+from dataset.tokenizer import WordTokenizer
 
 REPOSITORY = Path(common.__file__).parents[1]
 
@@ -82,7 +85,7 @@ def run(capsys, script, *options):
     if script not in NO_NAME:
         options += ["--name", name]
     value = main_of(script)(list(map(str, options)))
-    out = re.sub(r"  [\d,]+ tokens/s(  GPU memory [^\n]*held)?", "", capsys.readouterr().out)
+    out = re.sub(r"  [\d,]+ tokens/s|  GPU memory [^\n]*held", "", capsys.readouterr().out)
     arrays = {}
     for path in sorted(Path("runs", name).glob("best_weights.npz")):
         with np.load(path) as file:
@@ -151,6 +154,18 @@ def test_a_sine_wave_lives_on_the_gpu_and_each_line_waits_once(gpu, capsys, wind
     assert capsys.readouterr().out.count("\n") == 5
     places = 0 if windows == "continuing" else 3 * 5  # of random windows: an array for each of three batches
     assert strict_cupy.counts == {"to_device": 2 + places, "to_host": 5}
+
+
+def test_documents_go_to_the_gpu_in_one_copy(gpu):
+    documents = ["a b c", "b", "c a"]
+    tokenizer = WordTokenizer.train(documents, 10)
+    model = LstmLm(tokenizer.vocab_size, 4, 4)
+    model.to_gpu()
+    args = Namespace(batch_size=2, time_size=3, padded=False, bucketed=False, seed=0)
+    strict_cupy.reset_counts()
+    batches = sentence_training.make_batches(args, model, tokenizer, documents, ALONE, shuffled=True)
+    assert strict_cupy.counts == {"to_device": 1, "to_host": 0}
+    assert all(isinstance(x.data, strict_cupy.ndarray) for window in batches for x in window)
 
 
 # One script, in other ways

@@ -1,0 +1,253 @@
+"""Many processes train as one: the same course, to rounding; and if one of them fails, all end."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import ENVIRONMENT, SCRIPTS, perplexities, write_text
+from train_in_ranks import CASES, train
+
+from ch05_rnn import train_rnnlm
+from common.backend import cores
+from common.batching import OffsetBatches, SentenceBatches
+
+WORKER = Path(__file__).with_name("train_in_ranks.py")
+SECONDS = 30  # in which a training with a dead rank must have ended; 10 times what it takes
+
+
+def launcher():
+    """The mpiexec beside this Python, or that of the system."""
+    pytest.importorskip("mpi4py", reason='MPI is not installed: pip install -e ".[mpi]"')
+    here = shutil.which("mpiexec", path=Path(sys.executable).parent) or shutil.which("mpiexec")
+    if here is None:
+        pytest.skip("there is no mpiexec")
+    return here
+
+
+def start(n, *command, folder, environment=ENVIRONMENT):
+    return subprocess.Popen(
+        [launcher(), "-n", str(n), sys.executable, *map(str, command)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def run(n, *command, folder, timeout=120, environment=ENVIRONMENT):
+    """Run a program in n ranks to its end; return what it has printed."""
+    with start(n, *command, folder=folder, environment=environment) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return process.returncode, output, errors
+
+
+def succeed(n, *command, folder, environment=ENVIRONMENT):
+    code, output, errors = run(n, *command, folder=folder, environment=environment)
+    assert code == 0, output + errors
+    return output
+
+
+def assert_close(found, expected):
+    assert set(found) == set(expected)
+    for key in expected:
+        np.testing.assert_allclose(found[key], expected[key], rtol=1e-10, atol=1e-10, err_msg=key)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """What comes out of all cases, by the number of ranks."""
+    folder = tmp_path_factory.mktemp("ranks")
+    found = {}
+    for n in (1, 2, 4):
+        succeed(n, WORKER, folder, folder=folder)
+        with np.load(folder / f"{n}.npz") as arrays:
+            found[n] = dict(arrays)
+    return found
+
+
+@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_any_number_of_ranks_takes_the_same_course(outcomes, case, n):
+    one, many = ({k: x for k, x in outcomes[m].items() if k.startswith(f"{case}/")} for m in (1, n))
+    assert one
+    assert_close(many, one)
+
+
+@pytest.mark.parametrize("case", ["plain", "packed"])
+def test_ranks_take_the_course_of_a_training_without_mpi(outcomes, case):
+    alone = train(case)
+    assert_close({k: outcomes[2][f"{case}/{k}"] for k in alone}, alone)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 3), (3, 1)])
+def test_a_training_goes_on_with_another_number_of_ranks(outcomes, tmp_path, before, after):
+    succeed(before, WORKER, tmp_path, "stop", folder=tmp_path)
+    succeed(after, WORKER, tmp_path, "go_on", folder=tmp_path)
+    for step in (5, 6):
+        with np.load(tmp_path / f"resumed after {step}.npz") as found:
+            assert_close(dict(found), outcomes[1])
+
+
+def test_a_training_in_ranks_goes_on_without_mpi(tmp_path):
+    text, options = write_text(tmp_path / "text.txt"), ["--dropout", 0, "--epochs", 2, "--seed", 3]
+    options += ["--wordvec-size", 8, "--hidden-size", 8, "--samples", 1, "--batch-size", 4, "--time-size", 5]
+    script = SCRIPTS["train_rnnlm.py"]
+    output = succeed(2, script, "--mpi", "--corpus", text, *options, "--name", "x", folder=tmp_path)
+    more = succeed(1, script, "--resume", "runs/x", "--epochs", 3, folder=tmp_path)  # --mpi is an option of the run
+    alone = [sys.executable, script, "--corpus", text, *options, "--epochs", 3, "--name", "y"]
+    alone = subprocess.run(list(map(str, alone)), cwd=tmp_path, env=ENVIRONMENT, capture_output=True, check=True)
+    alone = perplexities(alone.stdout.decode())
+    assert perplexities(output)[:2] == alone[:2]
+    assert perplexities(more)[-1] == alone[-1]
+
+
+@pytest.mark.parametrize(
+    ("script", "options"), [("train_lstm_lm.py", []), ("train_sentence_rnnlm.py", ["--tokenizer", "word"])]
+)
+def test_rank_0_alone_writes_and_prints(tmp_path, script, options):
+    text = write_text(tmp_path / "text.txt")
+    command = [sys.executable, str(SCRIPTS[script]), "--mpi", "--corpus", str(text), "--quick", "--name", "x", *options]
+    here, there = tmp_path / "rank 0", tmp_path / "rank 1"
+    here.mkdir()
+    there.mkdir()
+    together = [launcher(), "-wdir", str(here), "-n", "1", *command, ":", "-wdir", str(there), "-n", "1", *command]
+    ended = subprocess.run(together, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, timeout=120, check=True)
+    output = ended.stdout.decode("utf-8")
+    assert output.count("corpus text") == 1
+    assert output.count("results in ") == 1
+    assert not list(there.iterdir())
+    history = (here / "runs/x/history.csv").read_text(encoding="utf-8").splitlines()
+    assert len({line.split(",")[1] for line in history}) == len(history)  # each record once
+
+
+# If one rank fails, all end
+
+
+def test_a_rank_that_is_killed_ends_all(tmp_path):
+    options = ["--mpi", "--quick", "--epochs", 100_000, "--corpus", write_text(tmp_path / "text.txt")]
+    process = start(2, SCRIPTS["train_rnnlm.py"], *options, folder=tmp_path)
+    while "parameters, optimizer" not in process.stdout.readline():
+        assert process.poll() is None
+    (agent,) = children(process.pid)
+    ranks = children(agent)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    started = time.monotonic()
+    output, errors = process.communicate(timeout=SECONDS)
+    assert time.monotonic() - started < SECONDS
+    assert process.returncode != 0
+    assert "Killed" in output + errors
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+def children(pid):
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def test_an_error_on_one_rank_ends_all(tmp_path):
+    code, _, errors = run(3, WORKER, tmp_path, "fail", folder=tmp_path, timeout=SECONDS)
+    assert code == 1
+    assert "ZeroDivisionError" in errors
+    assert "rank 2" in errors
+
+
+def test_a_rank_that_ends_early_ends_all_and_what_it_said_is_heard(tmp_path):
+    code, _, errors = run(2, WORKER, tmp_path, "hang_up", folder=tmp_path, timeout=SECONDS)
+    assert code == 2
+    assert errors.count("a line for the user") == 1
+
+
+def test_a_loss_that_is_lost_on_one_rank_is_lost_on_all(tmp_path):
+    code, _, errors = run(2, WORKER, tmp_path, "lose", folder=tmp_path, timeout=SECONDS)
+    assert code == 1
+    assert errors.count("FloatingPointError: the loss is inf after epoch 0.08, step 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--corpus", "nothing.txt"], "nothing.txt"),
+        (["--batch-size", 2], "a batch of 2 readers cannot be shared by 3 processes"),
+        (["--lr", "1e30", "--max-grad", 1e9, "--optimizer", "sgd"], "try a lower learning rate"),
+    ],
+)
+def test_what_a_user_can_mend_is_said_once(tmp_path, options, reason):
+    command = [SCRIPTS["train_rnnlm.py"], "--mpi", "--quick", "--corpus", write_text(tmp_path / "text.txt"), *options]
+    code, _, errors = run(3, *command, folder=tmp_path, timeout=SECONDS)
+    assert code == 2
+    lines = [line for line in errors.splitlines() if line.startswith("train_rnnlm.py: error: ")]
+    assert len(lines) == 1, errors
+    assert reason in lines[0]
+    assert "Traceback" not in errors
+
+
+def test_ctrl_c_ends_all_ranks_with_what_they_have(tmp_path):
+    options = ["--mpi", "--quick", "--epochs", 100_000, "--corpus", write_text(tmp_path / "text.txt"), "--name", "x"]
+    # Of a process in the background, Ctrl-C may be switched off.
+    code = "import signal, runpy, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv[:1] = []; "
+    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    process = start(2, "-c", code, SCRIPTS["train_rnnlm.py"], *options, folder=tmp_path)
+    while not process.stdout.readline().startswith("epoch   1"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, output + errors
+    assert output.count("interrupted: training ends here") == 1
+    assert output.count("test perplexity") == 1
+
+
+# Threads
+
+
+def test_ranks_share_the_cores(tmp_path):
+    chosen = {name: value for name, value in ENVIRONMENT.items() if name != "OPENBLAS_NUM_THREADS"}
+    for n, expected in ((1, cores()), (2 * cores(), 1)):
+        output = succeed(n, WORKER, tmp_path, "threads", folder=tmp_path, environment=chosen)
+        assert output.split() == [str(expected)]
+
+
+# Without ranks
+
+
+def test_without_mpi_one_line_says_what_to_install(monkeypatch, error_line, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    line = error_line(train_rnnlm.main, ["--mpi", "--quick"])
+    assert 'pip install -e ".[mpi]"' in line
+
+
+def test_mpi_is_not_for_the_gpu(error_line):
+    assert "leave out --gpu or --mpi" in error_line(train_rnnlm.main, ["--mpi", "--gpu", "--quick"])
+
+
+def test_the_shares_of_ranks_make_up_each_batch():
+    xs = np.arange(100)
+    sentences = [np.arange(n) for n in (2, 9, 4, 5, 7, 3, 2)]
+    for make in (
+        lambda mine: OffsetBatches(xs, xs, 5, 4, mine=mine),
+        lambda mine: SentenceBatches(sentences, 4, 3, mine=mine),
+        lambda mine: SentenceBatches(sentences, 4, 3, packed=False, mine=mine),
+    ):
+        whole = [(batches.words, batches.share) for batches in [make(slice(None))] for _ in batches]
+        shares = np.zeros(len(whole))
+        for rank in range(3):
+            batches = make(slice(rank, None, 3))
+            for k, (x, t) in enumerate(batches):
+                assert (batches.words, 1) == whole[k]
+                shares[k] += batches.share
+                if x is None:
+                    assert t is None
+                    assert batches.share == 0
+        np.testing.assert_allclose(shares, 1)

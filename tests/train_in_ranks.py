@@ -1,0 +1,172 @@
+"""What the tests of distributed training run with mpiexec: python train_in_ranks.py FOLDER [WHAT].
+
+Without WHAT: train each of CASES, and let rank 0 write to FOLDER/SIZE.npz what has come out of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ch05_rnn.simple_rnnlm import SimpleRnnlm
+from ch06_gated.lstm_lm import LstmLm
+from common import trainer as trainer_module
+from common.batching import OffsetBatches, SentenceBatches
+from common.checkpoint import Checkpoint
+from common.distributed import ALONE, Alone, Ranks
+from common.optimizer import SGD, Adam
+from common.trainer import RnnlmTrainer
+
+V = 12
+RNG = np.random.default_rng(0)
+TEXT = RNG.integers(0, V, 401)
+# The last batch of 5 has one sentence: the others of its ranks have nothing to do.
+SENTENCES = [RNG.integers(0, V, n) for n in RNG.integers(2, 15, 11)]
+OFFSET = {"batch_size": 5, "time_size": 6}
+
+# name: (model class, its options, how the sentences are batched; None for one long text)
+CASES = {
+    "plain": (SimpleRnnlm, {}, None),
+    "dropout, tied": (LstmLm, {"dropout": 0.3, "tie_weights": True, "layers": 2}, None),
+    "locked dropout": (LstmLm, {"dropout": 0.3, "locked_dropout": True}, None),
+    "packed": (LstmLm, {}, {}),
+    "packed, dropout": (LstmLm, {"dropout": 0.3}, {"bucketed": True}),
+    "packed, locked dropout": (SimpleRnnlm, {"dropout": 0.3, "locked_dropout": True}, {}),
+    "padded, dropout": (LstmLm, {"dropout": 0.3}, {"packed": False}),
+}
+
+
+def build(name: str, ranks: Alone) -> tuple[RnnlmTrainer, OffsetBatches | SentenceBatches, dict]:
+    """A trainer, what it trains on, and what it measures."""
+    model_class, options, sentences = CASES[name]
+    model = model_class(V, 8, 8, **options, dtype=np.float64, rng=np.random.default_rng(1))
+    trainer = RnnlmTrainer(model, SGD(0.5) if name == "plain" else Adam(0.01), ranks)
+    if sentences is None:
+        batches = OffsetBatches(TEXT[:-1], TEXT[1:], **OFFSET, mine=ranks.mine)
+        return trainer, batches, {"valid": (TEXT[:99], TEXT[1:100])}
+    batches = SentenceBatches(SENTENCES, 5, 4, **sentences, mine=ranks.mine)
+    return trainer, batches, {"valid": SentenceBatches(SENTENCES, 4, 4, shuffled=False, mine=ranks.mine)}
+
+
+def train(name: str, ranks: Alone = ALONE, epochs: int = 3) -> dict[str, np.ndarray]:
+    """Train, and return all weights and all perplexities."""
+    trainer, batches, valid = build(name, ranks)
+    trainer.fit_batches(batches, epochs, 0.5, 3, **valid, lr_decay=2)
+    return outcome(trainer)
+
+
+def outcome(trainer: RnnlmTrainer) -> dict[str, np.ndarray]:
+    columns = [name for name in trainer.history[0] if "seconds" not in name and "second" not in name]
+    history = np.array([[record[name] or 0.0 for name in columns] for record in trainer.history])
+    return {"history": history, **{p.name: p.data for p in trainer.model.parameters}}
+
+
+def assert_same_on_all(ranks: Ranks, arrays: dict[str, np.ndarray]) -> None:
+    """The weights of all ranks must be the same bytes, though they are never sent."""
+    for name, x in arrays.items():
+        others = ranks.comm.allgather(x.tobytes())
+        assert all(other == others[0] for other in others), name
+
+
+def train_all(ranks: Ranks, folder: Path) -> None:
+    found = {}
+    for name in CASES:
+        arrays = train(name, ranks)
+        assert_same_on_all(ranks, arrays)
+        found |= {f"{name}/{key}": x for key, x in arrays.items()}
+    if ranks.writes:
+        np.savez(folder / f"{ranks.size}.npz", **found)
+
+
+@contextmanager
+def pressed_by_the_last(ranks: Ranks, step: int):
+    """Ctrl-C, on the last rank alone."""
+    count = 0
+
+    def pressed() -> bool:
+        nonlocal count
+        count += 1
+        return count >= step and ranks.rank == ranks.size - 1
+
+    usual, trainer_module.patient_ctrl_c = trainer_module.patient_ctrl_c, contextmanager(lambda: iter([pressed]))
+    try:
+        yield
+    finally:
+        trainer_module.patient_ctrl_c = usual
+
+
+def stop(ranks: Ranks, folder: Path) -> None:
+    """Train each case until somebody presses Ctrl-C, in the middle of a batch, and leave a checkpoint.
+
+    After step 6, all sentences of rank 1 of 2 have ended, and one of rank 0 goes on.
+    """
+    for step in (5, 6):
+        for name in CASES:
+            trainer, batches, valid, checkpoint = begin(name, ranks, folder / f"{name} {step}")
+            with pressed_by_the_last(ranks, step):
+                trainer.fit_batches(
+                    batches, 3, 0.5, 3, **valid, lr_decay=2, checkpoint=checkpoint, best_path=checkpoint.best_path
+                )
+            assert trainer.interrupted
+            assert trainer.iteration == step
+
+
+def go_on(ranks: Ranks, folder: Path) -> None:
+    """Go on with what ``stop`` has left."""
+    for step in (5, 6):
+        found = {}
+        for name in CASES:
+            trainer, batches, valid, checkpoint = begin(name, ranks, folder / f"{name} {step}")
+            checkpoint.restore(trainer, batches)
+            trainer.fit_batches(batches, 3 - trainer.epoch, 0.5, 3, **valid, lr_decay=2)
+            found |= {f"{name}/{key}": x for key, x in outcome(trainer).items()}
+        if ranks.writes:
+            np.savez(folder / f"resumed after {step}.npz", **found)
+
+
+def begin(name: str, ranks: Ranks, run: Path) -> tuple:
+    trainer, batches, valid = build(name, ranks)
+    if ranks.writes:
+        run.mkdir(exist_ok=True)
+    rng = trainer.model.layers[1].rng.source if "dropout" in name else np.random.default_rng(0)
+    return trainer, batches, valid, Checkpoint(run, rng)
+
+
+def fail(ranks: Ranks, folder: Path) -> None:
+    """An error on the last rank, while the others go on and wait for it."""
+    trainer, batches, _ = build("plain", ranks)
+    if ranks.rank == ranks.size - 1:
+        trainer.optimizer.update = lambda *_: 1 / 0
+    trainer.fit_batches(batches, 1000)
+
+
+def hang_up(ranks: Ranks, folder: Path) -> None:
+    """The last rank says good-bye in the middle, as a script does that has found an error in its options."""
+    if ranks.rank == ranks.size - 1:
+        print("a line for the user", file=sys.stderr)
+        sys.exit(2)
+    ranks.wait()
+
+
+def lose(ranks: Ranks, folder: Path) -> None:
+    """A loss that is not finite on one rank alone."""
+    trainer, batches, _ = build("plain", ranks)
+    forward = trainer.model.forward
+    trainer.model.forward = lambda x, t: forward(x, t) * (np.inf if ranks.rank else 1)
+    trainer.fit_batches(batches, 1)
+
+
+def threads(ranks: Ranks, folder: Path) -> None:
+    """Say how many threads each rank's BLAS has."""
+    from threadpoolctl import threadpool_info
+
+    print(max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"))
+
+
+if __name__ == "__main__":
+    folder, *what = sys.argv[1:]
+    with Ranks() as ranks:
+        globals()[what[0] if what else "train_all"](ranks, Path(folder))
