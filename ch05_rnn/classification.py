@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ch05_rnn.training import prepare_run_folder
-from common.backend import require_gpu
+from common.backend import double, memory_figures, require_gpu, to_floats
 from common.batching import deal
 from common.classifier import POOLS, RecurrentClassifier
 from common.cli import OneLineParser, fraction, non_negative_int, positive_float, positive_int, use_utf8, utf8_text
@@ -196,6 +196,7 @@ def fit(
                 history.writerow([epoch, epoch * steps, loss, running, accuracy, time.perf_counter() - start])
                 bar.write(
                     f"epoch {epoch:3d}  train loss {loss:.3f}  accuracy {running:.4f}  valid accuracy {accuracy:.4f}"
+                    + memory_figures(model.embedding, "  ")
                 )
                 if accuracy > best:
                     best = accuracy
@@ -221,21 +222,24 @@ def train_epoch(
     """
     texts, labels = train
     loss = right = seen = 0
-    for batch in deal(np.array([len(text) for text in texts]), args.batch_size, rng):
+    batches = deal(np.array([len(text) for text in texts]), args.batch_size, rng)
+    for step, batch in enumerate(batches, start=1):
         xs = model.batch([texts[n] for n in batch], args.padded)
         (ts,) = model.asarrays(labels[batch])
-        loss += model.forward(xs, ts) * len(batch)
+        loss += double(model.forward(xs, ts)) * len(batch)
         right += (model.loss_layer.log_y.argmax(axis=1) == ts).sum()
         seen += len(batch)
         model.backward()
         clip_grads(model.grads, args.max_grad)
         optimizer.update(model.params, model.grads)
         bar.update()
-        if bar.n % SHOW_EVERY == 0:
-            bar.set_postfix_str(f"loss {float(loss) / seen:.3f}, accuracy {float(right) / seen:.3f}")
-    if not math.isfinite(float(loss)):
-        raise FloatingPointError(f"the loss is {float(loss)} with learning rate {args.lr:g}: try a lower one")
-    return float(loss) / seen, float(right) / seen
+        if step % SHOW_EVERY == 0:
+            so_far = [x / seen for x in to_floats(loss, right)]
+            bar.set_postfix_str("loss {:.3f}, accuracy {:.3f}".format(*so_far))
+    loss, right = to_floats(loss, right)
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} with learning rate {args.lr:g}: try a lower one")
+    return loss / seen, right / seen
 
 
 def print_class(model: RecurrentClassifier, tokenizer: WordTokenizer, classes: list[str], text: str) -> None:

@@ -188,8 +188,8 @@ def make_batches(
         np.array([tokenizer.bos_id, *tokenizer.encode(document), tokenizer.eos_id], dtype=np.int32)
         for document in documents
     ]
-    return SentenceBatches(
-        model.asarrays(*sentences),
+    batches = SentenceBatches(
+        sentences,
         args.batch_size,
         args.time_size,
         packed=not args.padded,
@@ -199,6 +199,8 @@ def make_batches(
         pad_id=tokenizer.pad_id,
         mine=ranks.mine,
     )
+    (batches.text,) = model.asarrays(batches.text)
+    return batches
 
 
 def print_samples(

@@ -136,9 +136,11 @@ def main(argv: list[str] | None = None) -> float:
     )
 
     beginnings = unique_beginnings([sentence.tolist() for sentence in sentences])
-    in_one_window = model.asarrays(*sentences), args.batch_size, max(len(sentence) for sentence in sentences)
-    batches = SentenceBatches(*in_one_window, seed=args.seed)
-    in_order = SentenceBatches(*in_one_window, shuffled=False)
+    longest = max(len(sentence) for sentence in sentences)  # each text in one window
+    batches = SentenceBatches(sentences, args.batch_size, longest, seed=args.seed)
+    in_order = SentenceBatches(sentences, args.batch_size, longest, shuffled=False)
+    for each in (batches, in_order):
+        (each.text,) = model.asarrays(each.text)
 
     def measure(when: str) -> tuple[float, int]:
         """Print, and return, loss / floor and how many texts are recited."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.backend import Array, to_cpu
+from common.backend import Array, get_array_module, to_cpu
 from common.batching import deal
 from common.functions import softmax
 from common.initial_weights import InitialWeights
@@ -125,8 +125,7 @@ class RecurrentClassifier(Model):
 
     def batch(self, texts: Sequence[np.ndarray], padded: bool = False) -> PackedSequence:
         """Bring the word ids of texts, (T_n,) each, together where the model is: packed or, if told so, padded."""
-        xs = pad(texts) if padded else pack(texts)
-        return PackedSequence(*self.asarrays(xs.data), xs.layout)
+        return (pad if padded else pack)(texts, xp=get_array_module(self.embedding))
 
     def probabilities(self, texts: Sequence[np.ndarray], batch_size: int = 100) -> np.ndarray:
         """Return the probability of each class for each text, (n, C), without dropout.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from common.backend import Array, get_array_module
+from common.backend import Array, double, get_array_module, memory_figures, to_floats
 from common.batching import OffsetBatches, SentenceBatches
 from common.cli import patient_ctrl_c
 from common.distributed import ALONE, Alone
@@ -279,7 +279,7 @@ class RnnlmTrainer:
                 self._add(record)
                 bar.set_postfix_str(
                     f"loss {math.log(record['train_perplexity']):.3f}, perplexity {record['train_perplexity']:.1f}, "
-                    f"{record['tokens_per_second']:,.0f} tokens/s"
+                    f"{record['tokens_per_second']:,.0f} tokens/s{memory_figures(self.model.params[0], ', ')}"
                 )
                 self._meters["interval_meter"] = _Meter()
             between_steps()
@@ -373,6 +373,7 @@ class RnnlmTrainer:
                 line += f"  {text} perplexity {record[f'{text}_perplexity']:8.2f}"
                 line += f" (mean of windows {record[f'{text}_window_perplexity']:.2f})" if unequal else ""
         line += f"  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
+        line += memory_figures(self.model.params[0], "  ")
         return line + (f"  steps skipped so far {self.skipped}" if self.skipped else "")
 
     def _add(self, record: dict[str, float | None]) -> None:
@@ -403,9 +404,11 @@ class _Meter:
     @property
     def state(self) -> dict[str, float]:
         """All of it, in numbers that JSON can hold."""
-        return {**vars(self), "loss": float(self.loss), "window_loss": float(self.window_loss)}
+        loss, window_loss = to_floats(self.loss, self.window_loss)
+        return {**vars(self), "loss": loss, "window_loss": window_loss}
 
     def add(self, loss: Array | float, words: int, seconds: float) -> None:
+        loss = double(loss)  # for a sum of thousands; if the loss is on a GPU, it stays there
         self.loss += loss * words
         self.window_loss += loss
         self.words += words
@@ -416,4 +419,5 @@ class _Meter:
         """Return (mean loss of a word, mean loss of a window, words a second)."""
         if self.windows == 0:
             return math.nan, math.nan, 0.0
-        return float(self.loss) / self.words, float(self.window_loss) / self.windows, self.words / self.seconds
+        loss, window_loss = to_floats(self.loss, self.window_loss)
+        return loss / self.words, window_loss / self.windows, self.words / self.seconds
