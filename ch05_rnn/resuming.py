@@ -10,8 +10,8 @@ from common.checkpoint import read_options
 from common.cli import OneLineParser, number
 
 CHANGEABLE = (
-    *("epochs", "lr", "max_grad", "lr_decay", "decay_after", "gpu", "mpi"),
-    *("checkpoint_seconds", "skip_bad_steps", "samples", "sample_words", "temperature", "watch", "close", "interval"),
+    *("epochs", "lr", "max_grad", "lr_decay", "decay_after", "gpu", "mpi", "checkpoint_seconds", "skip_bad_steps"),
+    *("samples", "sample_words", "temperature", "watch", "close", "interval", "text"),
 )
 
 
@@ -65,8 +65,12 @@ def command_line(parser: OneLineParser, options: dict[str, object]) -> list[str]
     words = []
     for action in parser._actions:
         value = options.get(action.dest)
-        if action.dest != "resume" and value is not None and value is not False:
-            option = action.option_strings[-1]
+        if action.dest == "resume" or value is None or value is False:
+            continue
+        option = action.option_strings[-1]
+        if isinstance(action.default, list) and isinstance(value, list):  # an option that may be repeated
+            words += [f"{option}={each}" for each in value]
+        else:
             words.append(option if value is True else f"{option}={value}")
     return words
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import dataset
 from ch05_rnn.resuming import add_resuming_options, parse_options
-from ch05_rnn.training import fit, prepare_run_folder
+from ch05_rnn.training import fit_language_model, prepare_run_folder
 from ch06_gated.lstm_lm import LstmLm
 from common.backend import require_gpu, to_cpu
 from common.batching import SentenceBatches
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> float:
 
     with parser.reporting_errors():
         how = {"floor": perplexity(floor), "on_record": close_enough, "verbose": False}
-        trainer = fit(args, model, batches, None, folder, options, rng, **how)
+        trainer = fit_language_model(args, model, batches, None, folder, options, rng, **how)
     ratio, _ = measure("in the end" + (f", {trainer.skipped} steps skipped," if trainer.skipped else ""))
     print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return ratio

@@ -57,7 +57,7 @@ class RnnlmTrainer:
           write-ups print. It gives a word more weight in a window with few others, and depends on how windows are cut.
           For windows of equally many words it is the same; of a valid text that is one stream, it is not measured.
 
-    best_perplexity : float
+    best : float
         The lowest valid perplexity so far; infinity before the first.
     epoch, iteration : int
         Epochs trained to their end, and steps made.
@@ -67,25 +67,27 @@ class RnnlmTrainer:
         Whether Ctrl-C ended the training.
     """
 
+    fields = FIELDS
+
     def __init__(self, model: LanguageModel, optimizer: Optimizer, ranks: Alone = ALONE) -> None:
         self.model = model
         self.optimizer = optimizer
         self.ranks = ranks
         ranks.begin(model)
         self.history: list[dict[str, float | None]] = []
-        self.best_perplexity = math.inf
+        self.best = math.inf
         self.interrupted = False
         self.epoch = 0
         self.iteration = 0
         self.skipped = 0
         self.seconds = 0.0
         self._bad_in_a_row = 0
-        self._meters = {"epoch_meter": _Meter(), "interval_meter": _Meter()}
+        self._meters = {name: self._new_meter() for name in ("epoch_meter", "interval_meter")}
 
     @property
     def state(self) -> dict[str, object]:
         """Where the training stands, in numbers that JSON can hold: all but model, optimizer and history."""
-        numbers = ("epoch", "iteration", "skipped", "seconds", "best_perplexity")
+        numbers = ("epoch", "iteration", "skipped", "seconds", "best")
         return {
             **{name: getattr(self, name) for name in numbers},
             **{name: meter.state for name, meter in self._meters.items()},
@@ -94,7 +96,7 @@ class RnnlmTrainer:
     def set_state(self, state: dict[str, object]) -> None:
         """Stand where the trainer stood whose ``state`` this was."""
         state = dict(state)
-        self._meters = {name: _Meter(**state.pop(name)) for name in self._meters}
+        self._meters = {name: self._new_meter(**state.pop(name)) for name in self._meters}
         vars(self).update(state)
 
     def fit(
@@ -212,8 +214,8 @@ class RnnlmTrainer:
         self._enough = False  # whether on_record has said so
         if history_path is not None and self.ranks.writes:
             with open(history_path, "w", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, FIELDS).writeheader()
-                csv.DictWriter(file, FIELDS).writerows(self.history)
+                csv.DictWriter(file, self.fields).writeheader()
+                csv.DictWriter(file, self.fields).writerows(self.history)
         self._advice = "try a lower learning rate, or a lower max_grad"
         if checkpoint is not None:
             self._advice += f"; {checkpoint.path} holds the training as it was before"
@@ -243,7 +245,8 @@ class RnnlmTrainer:
                     if (not fallen) if decay_after is None else (self.epoch >= decay_after):
                         self.optimizer.lr /= lr_decay
                     if verbose:
-                        bar.write(self._line(record))
+                        skipped = f"  steps skipped so far {self.skipped}" if self.skipped else ""
+                        bar.write(self._line(record) + memory_figures(self.model.params[0], "  ") + skipped)
                     if checkpoint is not None:
                         checkpoint.save(self, batches)
                     self._tick()
@@ -252,7 +255,7 @@ class RnnlmTrainer:
             except KeyboardInterrupt:
                 self.interrupted = True
                 bar.write("interrupted: training ends here")
-        if best_path is not None and self.best_perplexity == math.inf and self.ranks.writes:
+        if best_path is not None and self.best == math.inf and self.ranks.writes:
             self.model.save(best_path)  # nothing was measured: the best weights are those there are
         return self.history
 
@@ -277,15 +280,12 @@ class RnnlmTrainer:
             if eval_interval and i % eval_interval == 0 and i < steps:
                 record = self._record(self.epoch + i / steps, self._meters["interval_meter"])
                 self._add(record)
-                bar.set_postfix_str(
-                    f"loss {math.log(record['train_perplexity']):.3f}, perplexity {record['train_perplexity']:.1f}, "
-                    f"{record['tokens_per_second']:,.0f} tokens/s{memory_figures(self.model.params[0], ', ')}"
-                )
-                self._meters["interval_meter"] = _Meter()
+                bar.set_postfix_str(self._short_line(record) + memory_figures(self.model.params[0], ", "))
+                self._meters["interval_meter"] = self._new_meter()
             between_steps()
         self.epoch += 1
         record = self._record(self.epoch, self._meters["epoch_meter"])
-        self._meters = {name: _Meter() for name in self._meters}
+        self._meters = {name: self._new_meter() for name in self._meters}
         return record
 
     def _step(
@@ -331,7 +331,7 @@ class RnnlmTrainer:
         self.seconds += seconds
         return seconds
 
-    def _record(self, epoch: float, meter: _Meter) -> dict[str, float | None]:
+    def _record(self, epoch: float, meter: Meter) -> dict[str, float | None]:
         loss, window_loss, words_per_second = meter.read()
         if not _finite(loss):
             raise self._gone_wrong("loss", loss, epoch)
@@ -348,21 +348,30 @@ class RnnlmTrainer:
         """Add the valid perplexity to the record, save the weights if they are the best so far, and say if they are."""
         fallen = True
         if valid is not None:
-            if isinstance(valid, SentenceBatches):
-                loss, window_loss = evaluate_windows(self.model, valid, self.ranks)
-                record["valid_window_perplexity"] = perplexity(window_loss)
-            else:
-                loss = evaluate(self.model, *valid, ranks=self.ranks)
-            record["valid_perplexity"] = perplexity(loss)
-            fallen = record["valid_perplexity"] < self.best_perplexity
+            found = self._evaluate(record, valid)
+            fallen = found < self.best
             if fallen:
                 if best_path is not None and self.ranks.writes:
                     self.model.save(best_path)
-                self.best_perplexity = record["valid_perplexity"]
+                self.best = found
         self._tick()
         record["seconds"] = self.seconds
         self._add(record)
         return fallen
+
+    def _evaluate(self, record: dict[str, float | None], valid: SentenceBatches | tuple[Array, Array]) -> float:
+        """Add the valid perplexity to the record, and return it."""
+        if isinstance(valid, SentenceBatches):
+            loss, window_loss = evaluate_windows(self.model, valid, self.ranks)
+            record["valid_window_perplexity"] = perplexity(window_loss)
+        else:
+            loss = evaluate(self.model, *valid, ranks=self.ranks)
+        record["valid_perplexity"] = perplexity(loss)
+        return record["valid_perplexity"]
+
+    def _short_line(self, record: dict[str, float | None]) -> str:
+        found = record["train_perplexity"]
+        return f"loss {math.log(found):.3f}, perplexity {found:.1f}, {record['tokens_per_second']:,.0f} tokens/s"
 
     def _line(self, record: dict[str, float | None]) -> str:
         line = f"epoch {self.epoch:3d}"
@@ -372,15 +381,16 @@ class RnnlmTrainer:
             if record[f"{text}_perplexity"] is not None:
                 line += f"  {text} perplexity {record[f'{text}_perplexity']:8.2f}"
                 line += f" (mean of windows {record[f'{text}_window_perplexity']:.2f})" if unequal else ""
-        line += f"  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
-        line += memory_figures(self.model.params[0], "  ")
-        return line + (f"  steps skipped so far {self.skipped}" if self.skipped else "")
+        return line + f"  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
+
+    def _new_meter(self, **state: float) -> Meter:
+        return Meter(**state)
 
     def _add(self, record: dict[str, float | None]) -> None:
         self.history.append(record)
         if self._history_path is not None and self.ranks.writes:
             with open(self._history_path, "a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, FIELDS).writerow(record)
+                csv.DictWriter(file, self.fields).writerow(record)
         if self._on_record is not None:
             self._enough |= bool(self._on_record(record))
             self._tick()
@@ -392,7 +402,7 @@ def _finite(loss: Array | float) -> bool:
 
 
 @dataclass
-class _Meter:
+class Meter:
     """Mean loss of some windows, and the speed of their steps."""
 
     loss: float = 0.0  # summed over words

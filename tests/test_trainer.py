@@ -89,15 +89,15 @@ def test_valid_perplexity_is_measured_after_each_epoch_and_the_best_weights_are_
     assert measured[1] < measured[0]
     best = build()
     best.load(tmp_path / "best.npz")
-    assert perplexity(evaluate(best, *VALID)) == pytest.approx(measured[1]) == trainer.best_perplexity
+    assert perplexity(evaluate(best, *VALID)) == pytest.approx(measured[1]) == trainer.best
 
 
 def test_best_weights_are_not_the_last_when_training_gets_worse(tmp_path):
     trainer = fit(lr=0.01, valid=VALID, best_path=tmp_path / "best.npz")
-    best = trainer.best_perplexity
+    best = trainer.best
     trainer.optimizer.lr = 50.0  # ruins it
     trainer.fit(*TEXT, 1, **SIZES, valid=VALID, best_path=tmp_path / "best.npz")
-    assert trainer.history[-1]["valid_perplexity"] > best == trainer.best_perplexity
+    assert trainer.history[-1]["valid_perplexity"] > best == trainer.best
     trainer.model.load(tmp_path / "best.npz")
     assert perplexity(evaluate(trainer.model, *VALID)) == pytest.approx(best)
 
