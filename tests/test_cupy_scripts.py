@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from helpers import RESULTS, write_text
 from oracles import strict_cupy
-from tqdm import tqdm
 
 import common
-from ch05_rnn import classification, sentence_rnn, sentence_training, train_rnnlm
+from ch05_rnn import sentence_rnn, sentence_training, train_rnnlm
 from ch06_gated import train_sine
 from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
+from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.distributed import ALONE
 from common.model import Model
 from common.optimizer import Adam, Optimizer
@@ -34,6 +34,7 @@ BATCH = ["--corpus", "text.txt", *SIZE, "--batch-size", 4, "--time-size", 5, "--
 TEXT = [*BATCH, "--max-words", 400]
 SENTENCES = [*BATCH, "--max-documents", 40, "--tokenizer", "word"]
 CLASSIFIER = [*SIZE, "--max-texts", 20, "--epochs", 1, "--dropout", 0.2, "--text", "the state of the union"]
+CLASSIFIER += ["--checkpoint-seconds", 0]  # after each step
 SMALL = {
     "ch05_rnn/sentence_rnn.py": ["--corpus", "text.txt", *SIZE, "--form", "stream", "--sentences", 40],
     "ch05_rnn/train_classifier.py": CLASSIFIER,
@@ -129,17 +130,15 @@ def test_scripts_give_the_same_on_the_gpu_and_nothing_crosses_in_a_step(gpu, sam
         assert np.array_equal(ours, theirs)
 
 
-def test_an_epoch_of_a_classifier_waits_once(gpu, monkeypatch):
+def test_an_epoch_of_a_classifier_waits_once(gpu):
     rng = np.random.default_rng(0)
     texts = [rng.integers(0, 9, n).astype(np.int32) for n in (5, 2, 7, 3, 4)]
     model = LstmClassifier(9, 4, 4, 3, dropout=0.5, rng=rng)
     model.to_gpu()
-    args = Namespace(batch_size=2, padded=False, lr=0.1, max_grad=1.0)
-    for show_every, waits in ((100, 1), (2, 2)):
-        monkeypatch.setattr(classification, "SHOW_EVERY", show_every)
+    batches = TextBatches(model, texts, np.array([0, 2, 1, 1, 0]), 2, rng)
+    for eval_interval, waits in ((100, 1), (2, 2)):
         strict_cupy.reset_counts()
-        with tqdm(disable=True) as bar:
-            classification.train_epoch(args, model, Adam(0.1), (texts, np.array([0, 2, 1, 1, 0])), rng, bar)
+        ClassifierTrainer(model, Adam(0.1)).fit_batches(batches, 1, 1.0, eval_interval, verbose=False)
         assert strict_cupy.counts == {"to_device": 3 * 3, "to_host": waits}  # three arrays for each of three batches
 
 
