@@ -1,31 +1,26 @@
-"""What the scripts that train a classifier of texts share: options, the loop over epochs, and what is reported."""
+"""What the scripts that train a classifier of texts share: options, the course of a run, and what is reported."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import math
-import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from ch05_rnn.training import prepare_run_folder
+from ch05_rnn.resuming import add_resuming_options, parse_options
+from ch05_rnn.training import fit, prepare_run_folder
 from common.backend import require_gpu
-from common.batching import deal
 from common.classifier import POOLS, RecurrentClassifier
+from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.cli import OneLineParser, fraction, non_negative_int, positive_float, positive_int, use_utf8, utf8_text
-from common.optimizer import Adam, clip_grads
+from common.optimizer import Adam
 from common.plotting import plot_confusion
 from dataset import ag_news, sotu
 from dataset.labelled import Labelled, LabelledText
 from dataset.tokenizer import SPECIAL, WordTokenizer
 from dataset.word_vectors import load_vectors
 
-SHOW_EVERY = 100  # steps
-
-FIELDS = ("epoch", "iteration", "train_loss", "train_accuracy", "valid_accuracy", "seconds")
+RECORD_EVERY = 100  # steps
 
 # The options that are arguments of every RecurrentClassifier.
 MODEL_OPTIONS = ("wordvec_size", "hidden_size", "layers", "bidirectional", "pool", "dropout", "fixed_embedding")
@@ -55,10 +50,7 @@ def train_classifier(
     use_utf8()
     parser = OneLineParser(description=description.splitlines()[0])
     add_options(parser, name, pool)
-    args = parser.parse_args(argv)
-    if args.quick:
-        parser.set_defaults(**QUICK)  # what the command line says is stronger
-        args = parser.parse_args(argv)
+    args = parse_options(parser, argv, QUICK)
     rng = np.random.default_rng(args.seed)
 
     with parser.reporting_errors():
@@ -74,18 +66,20 @@ def train_classifier(
         sizes = {"vocab_size": tokenizer.vocab_size, "classes": len(data.classes)}
         arguments = {**sizes, **{key: vars(args)[key] for key in MODEL_OPTIONS}}
         model = model_class(**arguments, rng=rng)
-        if args.embeddings is not None:
+        if args.embeddings is not None and args.resume is None:
             start_from_vectors(model, tokenizer, args.embeddings)
-        folder = Path("runs") / (args.name or f"{name}-{data.name}")
+        folder = Path(args.resume or Path("runs") / (args.name or f"{name}-{data.name}"))
         options = {**vars(args), "model": model_class.__name__, "arguments": arguments, "classes": data.classes}
-        prepare_run_folder(folder, {**options, "corpus_sha256": data.sha256})
+        options["corpus_sha256"] = data.sha256
+        prepare_run_folder(folder, options)
         tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
     print(f"model {model_class.__name__}: {sum(p.size for p in model.params):,} parameters")
 
     with parser.reporting_errors():
-        fit(args, model, train, valid, folder, rng)
+        batches = TextBatches(model, *train, args.batch_size, rng, args.padded)
+        fit(args, ClassifierTrainer(model, Adam(args.lr)), batches, valid, folder, options, rng)
     texts, labels = test
     found = model.probabilities(texts).argmax(axis=1)
     accuracy = float((found == labels).mean())
@@ -139,6 +133,9 @@ def add_options(parser: OneLineParser, name: str, pool: str) -> None:
         "--text", type=utf8_text, action="append", default=[], help="a text to find the class of; may be repeated"
     )
     out.add_argument("--quick", action="store_true", help="few texts, to see it run in seconds")
+    # What other trainings have options for.
+    parser.set_defaults(lr_decay=1.0, decay_after=None, eval_interval=RECORD_EVERY)
+    add_resuming_options(parser)
 
 
 def load_texts(args: argparse.Namespace) -> Labelled:
@@ -169,73 +166,6 @@ def start_from_vectors(model: RecurrentClassifier, tokenizer: WordTokenizer, pat
         if word in vectors:
             model.embedding[i] = vectors[word]
     print(f"word vectors: {path} has {len(vectors):,} of {len(words):,} words of the vocabulary")
-
-
-def fit(
-    args: argparse.Namespace,
-    model: RecurrentClassifier,
-    train: tuple[Texts, np.ndarray],
-    valid: tuple[Texts, np.ndarray],
-    folder: Path,
-    rng: np.random.Generator,
-) -> None:
-    """Train; leave the weights of the best valid accuracy in the model, and in the folder with the history."""
-    optimizer, weights = Adam(args.lr), folder / "best_weights.npz"
-    steps, best, start = -(-len(train[0]) // args.batch_size), -1.0, time.perf_counter()
-    with (
-        open(folder / "history.csv", "w", encoding="utf-8", newline="") as file,
-        tqdm(total=args.epochs * steps, unit="step", disable=None, dynamic_ncols=True) as bar,
-        np.errstate(over="ignore", invalid="ignore"),  # a loss that is lost is reported by train_epoch
-    ):
-        history = csv.writer(file)
-        history.writerow(FIELDS)
-        try:
-            for epoch in range(1, args.epochs + 1):
-                loss, running = train_epoch(args, model, optimizer, train, rng, bar)
-                accuracy = float((model.probabilities(valid[0]).argmax(axis=1) == valid[1]).mean())
-                history.writerow([epoch, epoch * steps, loss, running, accuracy, time.perf_counter() - start])
-                bar.write(
-                    f"epoch {epoch:3d}  train loss {loss:.3f}  accuracy {running:.4f}  valid accuracy {accuracy:.4f}"
-                )
-                if accuracy > best:
-                    best = accuracy
-                    model.save(weights)
-        except KeyboardInterrupt:
-            bar.write("interrupted: training ends here")
-    if best < 0:
-        model.save(weights)  # nothing was measured: the best weights are those there are
-    model.load(weights)
-
-
-def train_epoch(
-    args: argparse.Namespace,
-    model: RecurrentClassifier,
-    optimizer: Adam,
-    train: tuple[Texts, np.ndarray],
-    rng: np.random.Generator,
-    bar: tqdm,
-) -> tuple[float, float]:
-    """Go through the texts once, in random order.
-
-    Return the mean loss, in nats a text, and the running accuracy: of each text with the weights before its step.
-    """
-    texts, labels = train
-    loss = right = seen = 0
-    for batch in deal(np.array([len(text) for text in texts]), args.batch_size, rng):
-        xs = model.batch([texts[n] for n in batch], args.padded)
-        (ts,) = model.asarrays(labels[batch])
-        loss += model.forward(xs, ts) * len(batch)
-        right += (model.loss_layer.log_y.argmax(axis=1) == ts).sum()
-        seen += len(batch)
-        model.backward()
-        clip_grads(model.grads, args.max_grad)
-        optimizer.update(model.params, model.grads)
-        bar.update()
-        if bar.n % SHOW_EVERY == 0:
-            bar.set_postfix_str(f"loss {float(loss) / seen:.3f}, accuracy {float(right) / seen:.3f}")
-    if not math.isfinite(float(loss)):
-        raise FloatingPointError(f"the loss is {float(loss)} with learning rate {args.lr:g}: try a lower one")
-    return float(loss) / seen, float(right) / seen
 
 
 def print_class(model: RecurrentClassifier, tokenizer: WordTokenizer, classes: list[str], text: str) -> None:

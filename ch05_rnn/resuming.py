@@ -10,19 +10,21 @@ from common.checkpoint import read_options
 from common.cli import OneLineParser, number
 
 CHANGEABLE = (
-    *("epochs", "lr", "max_grad", "lr_decay", "decay_after", "gpu", "mpi"),
-    *("checkpoint_seconds", "skip_bad_steps", "samples", "sample_words", "temperature", "watch"),
+    *("epochs", "lr", "max_grad", "lr_decay", "decay_after", "gpu", "mpi", "checkpoint_seconds", "skip_bad_steps"),
+    *("samples", "sample_words", "temperature", "watch", "close", "interval", "text"),
 )
 
 
 def add_resuming_options(parser: OneLineParser) -> None:
-    """Add the options on what happens when a training is stopped, or goes wrong."""
+    """Add the options on what happens when a training is stopped, or goes wrong. Call it after all others are added."""
+    own = {action.dest for action in parser._actions} | {"checkpoint_seconds", "skip_bad_steps"}
+    changeable = ["--" + name.replace("_", "-") for name in CHANGEABLE if name in own]
     group = parser.add_argument_group("stopping and going on")
     group.add_argument(
         "--resume",
         metavar="FOLDER",
         help="go on with the training that left its checkpoint in this folder, with its options; only "
-        f"{', '.join('--' + name.replace('_', '-') for name in CHANGEABLE)} may be changed",
+        f"{', '.join(changeable)} may be changed",
     )
     group.add_argument(
         "--checkpoint-seconds",
@@ -40,13 +42,18 @@ def add_resuming_options(parser: OneLineParser) -> None:
 
 
 def parse_options(parser: OneLineParser, argv: list[str] | None, quick: dict[str, object]) -> argparse.Namespace:
-    """Parse the command line. It is stronger than the values of ``--quick``, and than the options of ``--resume``."""
+    """Parse the command line. It is stronger than the values of ``--quick``, and than the options of ``--resume``.
+
+    The latter are in ``args.began_with``; None for a training that begins.
+    """
     argv = sys.argv[1:] if argv is None else argv
+    parser.set_defaults(began_with=None)
     args = parser.parse_args(argv)
     if args.resume is not None:
         with parser.reporting_errors():
-            began_with = command_line(parser, read_options(args.resume))
-        args = parser.parse_args([*began_with, *argv])
+            began_with = read_options(args.resume)
+            args = parser.parse_args([*command_line(parser, began_with), *argv])
+        args.began_with = began_with
     elif args.quick:
         parser.set_defaults(**quick)
         args = parser.parse_args(argv)
@@ -58,15 +65,18 @@ def command_line(parser: OneLineParser, options: dict[str, object]) -> list[str]
     words = []
     for action in parser._actions:
         value = options.get(action.dest)
-        if action.dest != "resume" and value is not None and value is not False:
-            option = action.option_strings[-1]
+        if action.dest == "resume" or value is None or value is False:
+            continue
+        option = action.option_strings[-1]
+        if isinstance(action.default, list) and isinstance(value, list):  # an option that may be repeated
+            words += [f"{option}={each}" for each in value]
+        else:
             words.append(option if value is True else f"{option}={value}")
     return words
 
 
-def check_options(folder: Path, options: dict[str, object]) -> None:
-    """Raise ValueError if options differ from those in the checkpoint of the folder, and may not."""
-    began_with = read_options(folder)
+def check_options(folder: Path, began_with: dict[str, object], options: dict[str, object]) -> None:
+    """Raise ValueError if options differ from those that the training in the folder began with, and may not."""
     for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
         if key not in CHANGEABLE and options.get(key) != began_with[key]:
             raise ValueError(

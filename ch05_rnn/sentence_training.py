@@ -17,7 +17,7 @@ from ch05_rnn.training import (
     add_model_options,
     add_output_options,
     add_training_options,
-    fit,
+    fit_language_model,
     join_ranks,
     prepare_run_folder,
 )
@@ -117,7 +117,7 @@ def _train_sentence_model(
 
     if folder:
         with parser.reporting_errors():
-            fit(args, model, train_batches, valid_batches, folder, options, rng, ranks)
+            fit_language_model(args, model, train_batches, valid_batches, folder, options, rng, ranks)
     loss, window_loss = evaluate_windows(model, valid_batches, ranks)
     print(f"valid perplexity {perplexity(loss):.2f} (mean of windows {perplexity(window_loss):.2f})")
     print_samples(args, model, tokenizer, rng)
@@ -188,8 +188,8 @@ def make_batches(
         np.array([tokenizer.bos_id, *tokenizer.encode(document), tokenizer.eos_id], dtype=np.int32)
         for document in documents
     ]
-    return SentenceBatches(
-        model.asarrays(*sentences),
+    batches = SentenceBatches(
+        sentences,
         args.batch_size,
         args.time_size,
         packed=not args.padded,
@@ -199,6 +199,8 @@ def make_batches(
         pad_id=tokenizer.pad_id,
         mine=ranks.mine,
     )
+    (batches.text,) = model.asarrays(batches.text)
+    return batches
 
 
 def print_samples(

@@ -15,9 +15,10 @@ import dataset
 from ch05_rnn.resuming import add_resuming_options, check_options, parse_options
 from common.backend import require_gpu
 from common.batching import OffsetBatches, SentenceBatches
-from common.checkpoint import Checkpoint, read_options
+from common.checkpoint import Checkpoint
+from common.classifier_trainer import TextBatches
 from common.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
-from common.distributed import Alone, Ranks
+from common.distributed import ALONE, Alone, Ranks
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
 from common.model import LanguageModel
@@ -253,8 +254,9 @@ def prepare_run_folder(folder: Path, options: dict[str, object]) -> None:
 
     A run that is resumed must have the same options as before, but for some, and keeps what it has left.
     """
-    if options.pop("resume", None) is not None:
-        check_options(folder, options)
+    began_with, resume = options.pop("began_with", None), options.pop("resume", None)
+    if resume is not None:
+        check_options(folder, began_with, options)
     else:
         folder.mkdir(parents=True, exist_ok=True)
         for result in RESULTS:
@@ -291,33 +293,54 @@ def train(
 ) -> None:
     batches = offset_batches(args, corpus, ranks)
     batches.xs, batches.ts = model.asarrays(batches.xs, batches.ts)
-    fit(
+    fit_language_model(
         *(args, model, batches, words_and_successors(corpus.valid), folder, options, rng, ranks),
         dout=float(args.time_size if args.loss == "sum" else 1),
         on_record=watching(args, model, corpus) if args.watch else None,
     )
 
 
-def fit(
+def fit_language_model(
     args: argparse.Namespace,
     model: LanguageModel,
     batches: OffsetBatches | SentenceBatches,
-    valid: SentenceBatches | tuple[np.ndarray, np.ndarray],
+    valid: SentenceBatches | tuple[np.ndarray, np.ndarray] | None,
     folder: Path,
     options: dict[str, object],
     rng: np.random.Generator,
-    ranks: Alone,
+    ranks: Alone = ALONE,
+    floor: float | None = None,
+    **how,
+) -> RnnlmTrainer:
+    """``fit``, and draw the learning curve; ``floor`` is the lowest perplexity that there can be, if it is known."""
+    trainer = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr), ranks)
+    fit(args, trainer, batches, valid, folder, options, rng, **how)
+    if trainer.history and ranks.writes:
+        plot_learning_curve(trainer.history, folder / "learning_curve.png", type(model).__name__, floor)
+    return trainer
+
+
+def fit(
+    args: argparse.Namespace,
+    trainer: RnnlmTrainer,
+    batches: OffsetBatches | SentenceBatches | TextBatches,
+    valid: SentenceBatches | tuple | None,
+    folder: Path,
+    options: dict[str, object],
+    rng: np.random.Generator,
     **how,
 ) -> None:
-    """Train, or go on; leave the best weights in the model, and in the folder with the history and its picture."""
-    trainer = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr), ranks)
+    """Train, or go on; leave the best weights in the model, and in the folder with the history.
+
+    ``how`` goes to ``fit_batches``.
+    """
     checkpoint = Checkpoint(folder, rng, options, args.checkpoint_seconds)
     if args.resume is not None:
         checkpoint.restore(trainer, batches)
         print(f"going on after {trainer.epoch + batches.position / len(batches):.2f} epochs, step {trainer.iteration}")
-        if args.lr != read_options(folder)["lr"]:
+        if args.lr != args.began_with.get("lr"):
             trainer.optimizer.lr = args.lr
-    history = trainer.fit_batches(
+    trainer.fit_batches(
         batches,
         args.epochs - trainer.epoch,
         args.max_grad,
@@ -331,11 +354,9 @@ def fit(
         skip_bad_steps=args.skip_bad_steps,
         **how,
     )
-    if ranks.writes:
-        model.load(checkpoint.best_path)
-    ranks.send_weights(model)
-    if history and ranks.writes:
-        plot_learning_curve(history, folder / "learning_curve.png", type(model).__name__)
+    if trainer.ranks.writes:
+        trainer.model.load(checkpoint.best_path)
+    trainer.ranks.send_weights(trainer.model)
 
 
 def bits_a_character(perplexity: float, corpus: Corpus) -> str:

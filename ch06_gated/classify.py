@@ -11,11 +11,10 @@ from pathlib import Path
 from ch05_rnn.classification import print_class
 from ch05_rnn.rnn_classifier import RnnClassifier
 from ch06_gated.lstm_classifier import LstmClassifier
-from ch06_gated.run_folder import make_model
+from ch06_gated.run_folder import described, make_model
 from ch06_gated.sentence_probability import read_lines
 from common.classifier import RecurrentClassifier
 from common.cli import OneLineParser, run, use_utf8
-from dataset.text_file import read_json
 from dataset.tokenizer import Tokenizer, load_tokenizer
 
 MODELS = {model.__name__: model for model in (RnnClassifier, LstmClassifier)}
@@ -32,15 +31,10 @@ def load_classifier(folder: str | Path) -> tuple[RecurrentClassifier, Tokenizer,
         If the folder is not one of a classifier, or its files do not belong together.
     """
     folder = Path(folder)
-    if not (folder / "options.json").is_file():
-        raise ValueError(f"{folder} is not the folder of a training: it has no options.json")
-    options, tokenizer = read_json(folder / "options.json"), load_tokenizer(folder)
-    try:
-        model, classes = make_model(MODELS, options, folder / "best_weights.npz"), list(options["classes"])
+    with described(folder, "classifier") as options:
+        model, classes = make_model(options, MODELS, folder / "best_weights.npz"), list(options["classes"])
         " ".join(classes)  # a TypeError if they are not text
-    except (KeyError, TypeError, ValueError, MemoryError) as error:
-        raise ValueError(f"{folder / 'options.json'} does not describe a classifier: {error!r}") from None
-    arguments = options["arguments"]
+    tokenizer, arguments = load_tokenizer(folder), options["arguments"]
     if (arguments["vocab_size"], arguments["classes"]) != (tokenizer.vocab_size, len(classes)):
         raise ValueError(f"{folder}: options.json and the tokenizer differ in the number of words or classes")
     model.load(folder / "best_weights.npz")

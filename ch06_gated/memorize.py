@@ -18,28 +18,31 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import dataset
-from ch05_rnn.training import prepare_run_folder
+from ch05_rnn.resuming import add_resuming_options, parse_options
+from ch05_rnn.training import fit_language_model, prepare_run_folder
 from ch06_gated.lstm_lm import LstmLm
 from common.backend import require_gpu, to_cpu
 from common.batching import SentenceBatches
 from common.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
 from common.evaluation import evaluate_windows, perplexity
 from common.model import LanguageModel
-from common.optimizer import Adam, clip_grads
 from common.packing import pack, unpack
-from common.plotting import plot_learning_curve
+from dataset.documents import Documents
 from dataset.tokenizer import TOKENIZERS, Tokenizer
 
 QUICK = {"texts": 20, "wordvec_size": 32, "hidden_size": 64, "epochs": 60, "lr": 0.01, "batch_size": 5}
 
 
-def choose_texts(corpus: str, count: int, longest: int) -> list[str]:
+def choose_texts(documents: Documents, count: int, longest: int) -> list[str]:
     """The first ``count`` different documents of at most ``longest`` characters."""
-    texts = dict.fromkeys(text for text in dataset.load_documents(corpus).train if len(text) <= longest)
+    texts = dict.fromkeys(text for text in documents.train if len(text) <= longest)
     if len(texts) < count:
-        raise ValueError(f"{corpus} has {len(texts)} different texts of at most {longest} characters, not {count}")
+        raise ValueError(
+            f"{documents.name} has {len(texts)} different texts of at most {longest} characters, not {count}"
+        )
     return list(texts)[:count]
 
 
@@ -73,10 +76,7 @@ def recited(model: LanguageModel, sentences: list[np.ndarray], beginnings: list[
     return count
 
 
-def main(argv: list[str] | None = None) -> float:
-    """Train until all texts are recited and the loss is near its floor; return loss / floor."""
-    use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+def add_options(parser: OneLineParser) -> None:
     parser.add_argument("--corpus", default="bungo", help="bungo, jawiki, sotu, or a UTF-8 file with a text a line")
     parser.add_argument("--texts", type=positive_int, default=200, help="texts to learn, M")
     parser.add_argument("--longest", type=positive_int, default=60, help="leave out texts of more characters")
@@ -94,15 +94,24 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--gpu", action="store_true", help="train on an NVIDIA GPU with CuPy")
     parser.add_argument("--name", default="memorize", help="results go to runs/NAME, in place of what is there")
     parser.add_argument("--quick", action="store_true", help="few texts and a small model, to see it run in seconds")
-    args = parser.parse_args(argv)
-    if args.quick:
-        parser.set_defaults(**QUICK)
-        args = parser.parse_args(argv)
+    # What other trainings have options for.
+    parser.set_defaults(optimizer="adam", lr_decay=1.0, decay_after=None, eval_interval=None)
+    add_resuming_options(parser)
+
+
+def main(argv: list[str] | None = None) -> float:
+    """Train until all texts are recited and the loss is near its floor; return loss / floor."""
+    use_utf8()
+    parser = OneLineParser(description=__doc__.splitlines()[0])
+    add_options(parser)
+    args = parse_options(parser, argv, QUICK)
+    rng = np.random.default_rng(args.seed)
 
     with parser.reporting_errors():
         if args.gpu:
             require_gpu()
-        texts = choose_texts(args.corpus, args.texts, args.longest)
+        documents = dataset.load_documents(args.corpus)
+        texts = choose_texts(documents, args.texts, args.longest)
         tokenizer = TOKENIZERS[args.tokenizer].train(texts, args.vocab_size)
         sentences = encode(tokenizer, texts)
         arguments = {
@@ -111,46 +120,48 @@ def main(argv: list[str] | None = None) -> float:
             "hidden_size": args.hidden_size,
             "forget_bias": 1.0,
         }
-        model = LstmLm(**arguments, rng=np.random.default_rng(args.seed))
-        folder = Path("runs") / args.name
+        model = LstmLm(**arguments, rng=rng)
+        folder = Path(args.resume or Path("runs") / args.name)
         options = {**vars(args), "model": LstmLm.__name__, "arguments": arguments}
-        prepare_run_folder(folder, {**options, "tokenizer_sha256": tokenizer.sha256})
+        options |= {"corpus_sha256": documents.sha256, "tokenizer_sha256": tokenizer.sha256}
+        prepare_run_folder(folder, options)
         tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
-    length = sum(len(sentence) - 1 for sentence in sentences) / len(sentences)
-    floor = math.log(len(sentences)) / length
+    M, length = len(sentences), sum(len(sentence) - 1 for sentence in sentences) / len(sentences)
+    floor = math.log(M) / length
     print(
         f"model LstmLm: {sum(p.size for p in model.params):,} parameters; vocabulary {tokenizer.vocab_size}; "
-        f"floor of the loss: ln {len(texts)} / {length:.1f} tokens = {floor:.4f}"
+        f"floor of the loss: ln {M} / {length:.1f} tokens = {floor:.4f}"
     )
 
-    optimizer = Adam(args.lr)
     beginnings = unique_beginnings([sentence.tolist() for sentence in sentences])
-    batches = SentenceBatches(
-        model.asarrays(*sentences), args.batch_size, max(len(sentence) for sentence in sentences), seed=args.seed
-    )  # each text in one window
-    history = []
-    for epoch in range(1, args.epochs + 1):
-        for xs, ts in batches:
-            model.reset_state()
-            model.forward(xs, ts)
-            model.backward()
-            clip_grads(model.grads, args.max_grad)
-            optimizer.update(model.params, model.grads)
-        if epoch % args.interval and epoch < args.epochs:
-            continue
-        loss, _ = evaluate_windows(model, batches)
+    longest = max(len(sentence) for sentence in sentences)  # each text in one window
+    batches = SentenceBatches(sentences, args.batch_size, longest, seed=args.seed)
+    in_order = SentenceBatches(sentences, args.batch_size, longest, shuffled=False)
+    for each in (batches, in_order):
+        (each.text,) = model.asarrays(each.text)
+
+    def measure(when: str) -> tuple[float, int]:
+        """Print, and return, loss / floor and how many texts are recited."""
+        loss, _ = evaluate_windows(model, in_order)
         by_heart = recited(model, sentences, beginnings, args.batch_size)
-        print(f"epoch {epoch:3d}  loss {loss:.4f}, {loss / floor:6.2f} x floor  recited {by_heart} of {len(texts)}")
-        history.append({"epoch": epoch, "train_perplexity": perplexity(loss), "valid_perplexity": None})
-        if by_heart == len(texts) and loss <= args.close * floor:
-            break
+        tqdm.write(f"{when}  loss {loss:.4f}, {loss / floor:6.2f} x floor  recited {by_heart} of {M}")
+        return loss / floor, by_heart
+
+    def close_enough(record: dict[str, float | None]) -> bool:
+        """Measure every so many epochs, and say whether the goal is reached."""
+        if record["epoch"] % args.interval:
+            return False
+        ratio, by_heart = measure(f"epoch {record['epoch']:3d}")
+        return by_heart == M and ratio <= args.close
+
     with parser.reporting_errors():
-        model.save(folder / "best_weights.npz")
-        plot_learning_curve(history, folder / "learning_curve.png", "LSTM that learns by heart", perplexity(floor))
+        how = {"floor": perplexity(floor), "on_record": close_enough, "verbose": False}
+        trainer = fit_language_model(args, model, batches, None, folder, options, rng, **how)
+    ratio, _ = measure("in the end" + (f", {trainer.skipped} steps skipped," if trainer.skipped else ""))
     print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    return loss / floor
+    return ratio
 
 
 def encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:

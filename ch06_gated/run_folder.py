@@ -8,7 +8,8 @@ them alike: a text begins after ``start_id`` and ends with ``eos_id``, ``words``
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,51 +125,44 @@ def load_run(folder: str | Path) -> Run | SentenceRun:
         If the folder is not one of a run, or its files do not belong together.
     """
     folder = Path(folder)
-    if not (folder / "options.json").is_file():
-        raise ValueError(f"{folder} is not the folder of a training: it has no options.json")
-    options = read_json(folder / "options.json")
-    sentences = isinstance(options, dict) and "tokenizer_sha256" in options
+    with described(folder, "model") as options:
+        model = make_model(options, MODELS, folder / "best_weights.npz")
+        sentences = "tokenizer_sha256" in options
+        if not sentences:
+            corpus, unit = str(options["corpus"]), options["unit"]
+            dataset.splitter(corpus, unit)
     if sentences:
         tokenizer = load_tokenizer(folder)
         if tokenizer.sha256 != options["tokenizer_sha256"]:
             raise ValueError(f"{folder} has another tokenizer than that of the training")
+        run = SentenceRun(model, tokenizer)
         vocab_size = tokenizer.vocab_size
     else:
-        id_to_word = _read_vocabulary(folder / "vocabulary.json")
-        vocab_size = len(id_to_word)
-    try:
-        model = make_model(MODELS, options, folder / "best_weights.npz")
-        if not sentences:
-            corpus, unit = str(options["corpus"]), options["unit"]
-            dataset.splitter(corpus, unit)
-    except (KeyError, TypeError, ValueError, MemoryError) as error:
-        raise ValueError(f"{folder / 'options.json'} does not describe a model: {error!r}") from None
+        run = Run(model, _read_vocabulary(folder / "vocabulary.json"), corpus, unit)
+        vocab_size = len(run.id_to_word)
     if options["arguments"]["vocab_size"] != vocab_size:
         raise ValueError(f"{folder}: options.json and the vocabulary differ in the number of words")
     model.load(folder / "best_weights.npz")
-    return SentenceRun(model, tokenizer) if sentences else Run(model, id_to_word, corpus, unit)
+    return run
 
 
-def _read_vocabulary(path: Path) -> list[str]:
-    id_to_word = read_json(path)
-    if not isinstance(id_to_word, list) or not all(isinstance(word, str) for word in id_to_word):
-        raise ValueError(f"{path} is not a list of words")
-    if len(set(id_to_word)) != len(id_to_word):
-        raise ValueError(f"{path} has a word twice")
-    if EOS not in id_to_word:
-        raise ValueError(f"{path} has no {EOS}")
-    return id_to_word
+@contextmanager
+def described(folder: Path, kind: str) -> Iterator[dict[str, object]]:
+    """Hand out the options of a training; if they are not what the ``with`` block needs, a ValueError says so."""
+    path = folder / "options.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not the folder of a training: it has no options.json")
+    options = read_json(path)
+    try:
+        yield options
+    except (KeyError, TypeError, ValueError, MemoryError) as error:
+        raise ValueError(f"{path} does not describe a {kind}: {error!r}") from None
 
 
-def make_model(models: Mapping[str, type[Model]], options: dict, weights: Path) -> Model:
-    """Make the model that options describe, unless it has many more weights than there is room for in their file.
+def make_model(options: dict[str, object], models: dict[str, type[Model]], weights: Path) -> Model:
+    """Make the model that options name, one of ``models``, with weights that are still to be loaded from the file.
 
-    Raises
-    ------
-    OSError
-        If there is no such file.
-    KeyError, TypeError, ValueError, MemoryError
-        If the options do not describe a model with such weights.
+    It is not made if it has many more weights than there is room for in the file.
     """
     arguments = options["arguments"]
     if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
@@ -181,3 +175,14 @@ def make_model(models: Mapping[str, type[Model]], options: dict, weights: Path) 
     if 4 * least > max(weights.stat().st_size, 2**20):  # a small model costs nothing, and gets a better message
         raise ValueError(f"it would have {least:,} weights or more, for which {weights} is too small")
     return models[options["model"]](**arguments)
+
+
+def _read_vocabulary(path: Path) -> list[str]:
+    id_to_word = read_json(path)
+    if not isinstance(id_to_word, list) or not all(isinstance(word, str) for word in id_to_word):
+        raise ValueError(f"{path} is not a list of words")
+    if len(set(id_to_word)) != len(id_to_word):
+        raise ValueError(f"{path} has a word twice")
+    if EOS not in id_to_word:
+        raise ValueError(f"{path} has no {EOS}")
+    return id_to_word

@@ -23,7 +23,7 @@ from common.cli import OneLineParser, non_negative_int, positive_float, positive
 from common.functions import softmax
 from common.model import LanguageModel
 from common.optimizer import Adam
-from common.packing import PackedSequence, pack
+from common.packing import pack
 
 SURE = 0.9  # a number with a lower probability is a guess
 SEQUENCES = "9 0 1 2 3 4 5 6 7 9", "8 0 1 2 3 4 5 6 7 8"
@@ -100,8 +100,8 @@ def main(argv: list[str] | None = None) -> int | None:
     if args.gpu:
         model.to_gpu()
     # Both side by side; a number is the label of the one before it.
-    xs, ts = pack([sequence[:-1] for sequence in sequences]), pack([sequence[1:] for sequence in sequences])
-    xs, ts = (PackedSequence(*model.asarrays(x.data), x.layout) for x in (xs, ts))
+    there = model.asarrays(*sequences)
+    xs, ts = pack([sequence[:-1] for sequence in there]), pack([sequence[1:] for sequence in there])
     optimizer = Adam(args.lr)
 
     for step in range(1, args.max_steps + 1):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.backend import Array, require_gpu, to_cpu
+from common.backend import Array, double, get_array_module, require_gpu, to_cpu, to_floats
 from common.batching import OffsetBatches
 from common.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
 from common.initial_weights import InitialWeights
@@ -49,14 +49,16 @@ def make_network(hidden_size: int, init_range: float, rng: np.random.Generator) 
 
 def random_windows(xs: Array, ts: Array, batch_size: int, time_size: int, rng: np.random.Generator) -> Iterator:
     """As many windows as the wave has room for, each from a place drawn at random: pairs of arrays, (N, T, 1)."""
+    xp = get_array_module(xs)
     for _ in range(len(xs) // (batch_size * time_size)):
-        index = rng.integers(0, len(xs) - time_size + 1, batch_size)[:, None] + np.arange(time_size)
+        starts = xp.asarray(rng.integers(0, len(xs) - time_size + 1, batch_size))
+        index = starts[:, None] + xp.arange(time_size)
         yield xs[index], ts[index]
 
 
 def train(model: Model, wave: np.ndarray, windows: str, args: argparse.Namespace, rng: np.random.Generator) -> None:
     """Teach the network the next number of the wave; print how the error falls."""
-    sizes = wave[:-1], wave[1:], args.batch_size, args.time_size
+    sizes = *model.asarrays(wave[:-1], wave[1:]), args.batch_size, args.time_size
     in_order = OffsetBatches(*sizes, restart=True)
     optimizer = Adam(args.lr)
     for epoch in range(args.epochs):
@@ -66,11 +68,12 @@ def train(model: Model, wave: np.ndarray, windows: str, args: argparse.Namespace
         for xs, ts in in_order if windows == "continuing" else random_windows(*sizes, rng):
             if windows == "random":
                 model.reset_state()
-            total += float(model.forward(*model.asarrays(xs, ts)))
+            total += double(model.forward(xs, ts))
             model.backward()
             optimizer.update(model.params, model.grads)
         if (epoch + 1) % max(1, args.epochs // 5) == 0:
-            print(f"  epoch {epoch + 1:4d}  mean squared error, one step ahead {total / len(in_order):.2e}")
+            [error] = to_floats(total / len(in_order))
+            print(f"  epoch {epoch + 1:4d}  mean squared error, one step ahead {error:.2e}")
 
 
 def run_free(model: Model, heard: np.ndarray, steps: int) -> np.ndarray:

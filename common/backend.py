@@ -63,6 +63,43 @@ def to_cpu(x: Array) -> np.ndarray:
     return x if get_array_module(x) is np else x.get()
 
 
+def double(x: Array | float) -> Array | float:
+    """A number in double precision: of a 0-dimensional array on a GPU one that stays there, else a Python float."""
+    return float(x) if get_array_module(x) is np else x.astype(np.float64)
+
+
+def to_floats(*scalars: Array | float) -> list[float]:
+    """Python floats of numbers, or of 0-dimensional arrays of a GPU: in one copy, for which the CPU waits."""
+    xp = get_array_module(scalars[0])
+    if xp is np:
+        return [float(x) for x in scalars]
+    return to_cpu(xp.concatenate([x.reshape(1) for x in scalars])).tolist()
+
+
+def uniform(rng: np.random.Generator, shape: tuple[int, ...], xp: ModuleType) -> Array:
+    """Random numbers in [0, 1), float32, made where they are needed.
+
+    NumPy takes them from ``rng``. For a GPU, ``rng`` draws a seed, from which the GPU makes numbers of its own: nothing
+    is sent, and ``rng`` is all that must be known to draw the same again.
+    """
+    if xp is np:
+        return rng.random(shape, dtype=np.float32)
+    seed = int(rng.integers(2**63))
+    return xp.random.Generator(xp.random.Philox4x3210(seed)).random(shape, dtype=np.float32)
+
+
+def memory_figures(x: Array, before: str = "") -> str:
+    """Memory of the GPU that x is on: what arrays take, and what CuPy holds for them and more. On the CPU: "".
+
+    ``before`` is put before it, if there is anything.
+    """
+    xp = get_array_module(x)
+    if xp is np:
+        return ""
+    pool = xp.get_default_memory_pool()
+    return f"{before}GPU memory {pool.used_bytes() / 2**20:,.0f} MiB used, {pool.total_bytes() / 2**20:,.0f} MiB held"
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

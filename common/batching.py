@@ -18,7 +18,7 @@ from itertools import islice
 import numpy as np
 
 from common.backend import Array, get_array_module
-from common.packing import Layout, PackedSequence, pack, rectangle
+from common.packing import Layout, PackedSequence, packed_index, padded_index, rectangle
 
 
 class OffsetBatches:
@@ -121,6 +121,7 @@ class SentenceBatches:
     ----------
     sentences : sequence of (n,) arrays
         Word ids, from that of ``<s>`` to that of ``</s>``; each word but the first is the label of the one before.
+        They are kept where they are, joined to one array: if that is on a GPU, a batch sends only a few numbers there.
     batch_size : int
         Sentences in a batch, N; the last of an epoch may have fewer.
     time_size : int
@@ -169,8 +170,9 @@ class SentenceBatches:
             raise ValueError(f"batch_size and time_size must be positive, got {batch_size} and {time_size}")
         if len(sentences) == 0 or min(len(sentence) for sentence in sentences) < 2:
             raise ValueError("there must be at least one sentence, and each needs at least two words: <s> and </s>")
-        self.sentences = sentences
+        self.text = get_array_module(sentences[0]).concatenate(sentences)  # one behind the other
         self.lengths = np.array([len(sentence) - 1 for sentence in sentences])  # words with a successor
+        self.starts = np.cumsum(self.lengths + 1) - (self.lengths + 1)
         self.batch_size, self.time_size = batch_size, time_size
         self.packed, self.shuffled, self.bucketed, self.seed = packed, shuffled, bucketed, seed
         self.pad_id, self.ignore_label = pad_id, ignore_label
@@ -203,10 +205,10 @@ class SentenceBatches:
 
     @property
     def layout(self) -> Layout:
-        longest = int(self._lengths.max())
         if self.packed:
-            return Layout([int((self._lengths > t).sum()) for t in range(longest)])
-        return rectangle(len(self._lengths), longest)
+            lengths = self._lengths[self._lengths > 0]
+            return packed_index(np.zeros_like(lengths), lengths)[1]
+        return rectangle(len(self._lengths), int(self._lengths.max()))
 
     def _batches(self) -> list[np.ndarray]:
         """Which sentences each batch of this epoch has."""
@@ -222,16 +224,18 @@ class SentenceBatches:
         self, batch: np.ndarray
     ) -> Iterator[tuple[int, Array | PackedSequence | None, Array | PackedSequence | None]]:
         """The first word of each window of a batch, and what this process has of its xs and ts."""
-        sentences = [self.sentences[n] for n in batch[self._own(batch)]]
-        T, longest = self.time_size, int(self.lengths[batch].max())
+        text, T, xp = self.text, self.time_size, get_array_module(self.text)
+        longest, own = int(self.lengths[batch].max()), batch[self._own(batch)]
         starts = range(0, longest, T)
         windows = iter(())
-        if sentences and self.packed:
-            xs, ts = pack([s[:-1] for s in sentences]), pack([s[1:] for s in sentences])
+        if len(own) and self.packed:
+            index, layout = packed_index(self.starts[own], self.lengths[own], xp)
+            xs, ts = (PackedSequence(text[index + k], layout) for k in (0, 1))
             windows = zip(xs.windows(T), ts.windows(T))
-        elif sentences:
-            xs = pad([s[:-1] for s in sentences], self.pad_id, longest)
-            ts = pad([s[1:] for s in sentences], self.ignore_label, longest)
+        elif len(own):
+            index, inside, _ = padded_index(self.starts[own], self.lengths[own], longest, xp)
+            xs = xp.where(inside, text[index], self.pad_id)
+            ts = xp.where(inside, text[index + 1], self.ignore_label)
             windows = ((xs[:, start : start + T], ts[:, start : start + T]) for start in starts)
         yield from ((start, *next(windows, (None, None))) for start in starts)
 
@@ -252,12 +256,3 @@ def deal(
     if bucketed and rng is not None:
         rng.shuffle(batches)
     return batches
-
-
-def pad(sentences: Sequence[Array], filler: int, T: int) -> Array:
-    """Put sentences, (T_n,) each, below each other, (N, T), each with ``filler`` from its end on."""
-    xp = get_array_module(sentences[0])
-    padded = xp.full((len(sentences), T), filler, dtype=sentences[0].dtype)
-    for n, sentence in enumerate(sentences):
-        padded[n, : len(sentence)] = sentence
-    return padded

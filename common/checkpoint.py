@@ -22,7 +22,7 @@ from common.batching import OffsetBatches, SentenceBatches
 from common.model import LanguageModel
 from common.npz import NpzReader, write_npz
 from common.parameter import joined
-from common.trainer import FIELDS, RnnlmTrainer
+from common.trainer import RnnlmTrainer
 
 
 class Checkpoint:
@@ -94,7 +94,7 @@ class Checkpoint:
         arrays = {name: to_cpu(x) for name, x in arrays.items()}
         if not all(np.isfinite(x).all() for x in arrays.values()):
             return
-        if trainer.best_perplexity < math.inf:
+        if trainer.best < math.inf:
             with NpzReader(self.best_path, "a weight file") as file:
                 arrays |= {f"best/{name}": file.read(name) for name in file.headers}
         training = {**_numbers(trainer, batches, self.rng), "history": trainer.history, "options": self.options}
@@ -124,14 +124,14 @@ class Checkpoint:
                 for name, expected in _numbers(trainer, batches, self.rng).items():
                     _check(training[name], expected, name)
                 for record in training["history"]:
-                    _check_record(record)
+                    _check_record(record, trainer.fields)
                 if not training["optimizer"]["lr"] > 0:
                     raise ValueError(f"learning rate {training['optimizer']['lr']}")
                 # All that is assigned without an error to a generator like this one can be assigned to it below.
                 type(self.rng.bit_generator)(0).state = training["rng"]
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise ValueError(f"{self.path} is damaged, or of another training: {error}") from error
-            measured = training["trainer"]["best_perplexity"] < math.inf
+            measured = training["trainer"]["best"] < math.inf
             best = self._read(file, "best", weights) if measured else None
             whole = {str(k): x for k, x in enumerate(joined(model.params))}
             began = training["optimizer"]["t"] > 0
@@ -237,6 +237,9 @@ def _check(found: object, expected: object, name: str) -> None:
             raise ValueError(f"{name} must have {', '.join(expected)}, got {str(found)[:100]}")
         for key in expected:
             _check(found[key], expected[key], f"{name} {key}")
+    elif isinstance(expected, list):  # numbers in some order
+        if not isinstance(found, list) or {int} != {type(x) for x in found} or sorted(found) != sorted(expected):
+            raise ValueError(f"{name} must be an order of {len(expected)}, got {str(found)[:100]}")
     elif isinstance(expected, str):
         if found != expected:
             raise ValueError(f"{name} must be {expected}, got {str(found)[:100]}")
@@ -246,8 +249,8 @@ def _check(found: object, expected: object, name: str) -> None:
         raise ValueError(f"{name} must not be {found}")
 
 
-def _check_record(record: object) -> None:
-    if not isinstance(record, dict) or tuple(record) != FIELDS:
-        raise ValueError(f"a record of the history must have {', '.join(FIELDS)}, got {str(record)[:100]}")
+def _check_record(record: object, fields: tuple[str, ...]) -> None:
+    if not isinstance(record, dict) or tuple(record) != fields:
+        raise ValueError(f"a record of the history must have {', '.join(fields)}, got {str(record)[:100]}")
     if not all(x is None or type(x) in (int, float) for x in record.values()):
         raise ValueError(f"a record of the history must hold numbers, got {record}")

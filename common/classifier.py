@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.backend import Array, to_cpu
+from common.backend import Array, get_array_module, to_cpu
 from common.batching import deal
 from common.functions import softmax
 from common.initial_weights import InitialWeights
 from common.layers import Affine, SoftmaxWithLoss
-from common.model import Model
+from common.model import Model, check_sizes
 from common.packing import PackedSequence, pack, pad
 from common.time_layers import TimeBidirectional, TimeDropout, TimeEmbedding, TimeLast, TimeMean, TimeRecurrent
 
@@ -82,11 +82,7 @@ class RecurrentClassifier(Model):
         dtype: type = np.float32,
     ) -> None:
         V, D, H, C = vocab_size, wordvec_size, hidden_size, classes
-        if min(V, D, H, C, layers) <= 0:
-            raise ValueError(
-                f"sizes must be positive, got vocab_size {V}, wordvec_size {D}, hidden_size {H}, classes {C}, "
-                f"layers {layers}"
-            )
+        check_sizes(vocab_size=V, wordvec_size=D, hidden_size=H, classes=C, layers=layers)
         if pool not in POOLS:
             raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
         rng = rng or np.random.default_rng()
@@ -129,8 +125,7 @@ class RecurrentClassifier(Model):
 
     def batch(self, texts: Sequence[np.ndarray], padded: bool = False) -> PackedSequence:
         """Bring the word ids of texts, (T_n,) each, together where the model is: packed or, if told so, padded."""
-        xs = pad(texts) if padded else pack(texts)
-        return PackedSequence(*self.asarrays(xs.data), xs.layout)
+        return (pad if padded else pack)(texts, xp=get_array_module(self.embedding))
 
     def probabilities(self, texts: Sequence[np.ndarray], batch_size: int = 100) -> np.ndarray:
         """Return the probability of each class for each text, (n, C), without dropout.

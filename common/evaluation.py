@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from common.backend import Array, get_array_module
+from common.backend import Array, double, get_array_module, to_floats
 from common.batching import SentenceBatches
 from common.distributed import ALONE, Alone
 from common.model import LanguageModel
@@ -48,15 +48,15 @@ def evaluate(
     longest = -(-n // batch_size)
     starts = ((xp.arange(batch_size) * n) // batch_size)[ranks.mine]
     ends = ((xp.arange(1, batch_size + 1) * n) // batch_size)[ranks.mine]
-    total = 0.0
+    total = 0.0  # stays on the GPU, if the model is there, until all is read
     with model.evaluating():
         for first in range(0, longest, time_size) if len(starts) else ():
             index = starts[:, None] + xp.arange(first, min(first + time_size, longest))  # (N, T)
             inside = index < ends[:, None]
             index = xp.minimum(index, n - 1)
             labels = xp.where(inside, ts[index], model.loss_layer.ignore_label)
-            total += float(model.forward(xs[index], labels)) * int(inside.sum())
-    return ranks.sum(total)[0] / n
+            total += double(model.forward(xs[index], labels)) * inside.sum()
+    return ranks.sum(*to_floats(total))[0] / n
 
 
 def evaluate_windows(model: LanguageModel, batches: SentenceBatches, ranks: Alone = ALONE) -> tuple[float, float]:
@@ -84,10 +84,10 @@ def evaluate_windows(model: LanguageModel, batches: SentenceBatches, ranks: Alon
         for x, t in batches:
             if batches.begins:
                 model.reset_state()
-            loss = 0.0 if x is None else float(model.forward(x, t)) * batches.share
+            loss = 0.0 if x is None else double(model.forward(x, t)) * batches.share
             total += loss * batches.words
             window_total += loss
             words += batches.words
             windows += 1
-    total, window_total = ranks.sum(total, window_total)
+    total, window_total = ranks.sum(*to_floats(total, window_total))
     return total / words, window_total / windows

@@ -8,9 +8,11 @@ layer's parameters, and returns the gradient with respect to the layer's input.
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 
-from common.backend import Array, get_array_module, scatter_add
+from common.backend import Array, get_array_module, scatter_add, uniform
 from common.functions import log_softmax, sigmoid, split_labels
 from common.parameter import Parameter, as_parameter
 
@@ -95,7 +97,7 @@ class Dropout(Layer):
     p : float in [0, 1)
         Probability that an element is dropped.
     rng : numpy.random.Generator
-        Source of the masks.
+        Source of the masks; on a GPU, of their seeds.
 
     References
     ----------
@@ -115,7 +117,7 @@ class Dropout(Layer):
         if not self.training or self.p == 0:
             self.m = None
             return x
-        self.m = get_array_module(x).asarray(self.draw_mask(x.shape))
+        self.m = self.draw_mask(x.shape, get_array_module(x))
         return self._drop(x)
 
     def backward(self, dy: Array) -> Array:
@@ -127,9 +129,9 @@ class Dropout(Layer):
         y *= 1 / (1 - self.p)
         return y
 
-    def draw_mask(self, shape: tuple[int, ...]) -> np.ndarray:
-        """True with probability 1 - p. Drawn in float32 whatever the backend and dtype: one seed, one mask."""
-        return self.rng.random(shape, dtype=np.float32) >= self.p
+    def draw_mask(self, shape: tuple[int, ...], xp: ModuleType) -> Array:
+        """True with probability 1 - p. Drawn in float32 whatever the dtype: one seed, one mask."""
+        return uniform(self.rng, shape, xp) >= self.p
 
 
 class SoftmaxWithLoss(Layer):

@@ -184,3 +184,9 @@ class LanguageModel(Model):
             raise TypeError(f"the last layer must be a TimeAffine, got {type(output).__name__}")
         super().__init__(layers, TimeAffineSoftmaxWithLoss(output.W, output.b, ignore_label))
         self.hidden_layers = hidden_layers  # in training, the loss layer does the work of the last layer, too
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise a ValueError that names all sizes unless they are all positive."""
+    if min(sizes.values()) <= 0:
+        raise ValueError(f"sizes must be positive, got {', '.join(f'{name} {size}' for name, size in sizes.items())}")

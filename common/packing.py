@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
+from types import ModuleType
 
 import numpy as np
 
-from common.backend import Array, Groups, get_array_module
+from common.backend import Array, Groups, get_array_module, to_cpu
 
 
 class Layout:
@@ -33,10 +34,12 @@ class Layout:
     ----------
     batch_sizes : sequence of int
         How many sequences have a step t, for t = 0, ..., T - 1: never more than at the step before.
+    starts : (T,) array of int
+        The first row of each step. Where this array is, on the CPU or on a GPU, all index arrays are made.
+    lengths : (N,) array of int
+        The steps of each sequence; where there are more rows of it, they are padding.
     order : (N,) array of int, optional
         The place of the n-th longest among the sequences that were packed. None: an array that was never packed.
-    lengths : (N,) array of int, optional
-        The steps of each sequence, where those that follow are padding; see ``pad``.
 
     Attributes
     ----------
@@ -50,72 +53,59 @@ class Layout:
         Whether all sequences are equally long: a rectangle.
     """
 
-    def __init__(
-        self, batch_sizes: Sequence[int], order: np.ndarray | None = None, lengths: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, batch_sizes: Sequence[int], starts: Array, lengths: Array, order: Array | None = None) -> None:
         self.batch_sizes = list(batch_sizes)
-        self.order = order
-        if lengths is not None:
-            self.lengths = lengths
+        self.starts, self.lengths, self.order = starts, lengths, order
+        self.xp = get_array_module(starts)
         self.N, self.T = self.batch_sizes[0], len(self.batch_sizes)
         ends = np.cumsum(self.batch_sizes).tolist()
         self.rows = [slice(end - n, end) for end, n in zip(ends, self.batch_sizes)]
         # The state before step t is that after step t - 1, of the sequences that go on; N rows of initial state lead.
-        starts = [0, *(self.N + rows.start for rows in self.rows)]
-        self.before = [slice(start, start + n) for start, n in zip(starts, self.batch_sizes)]
+        firsts = [0, *(self.N + rows.start for rows in self.rows)]
+        self.before = [slice(first, first + n) for first, n in zip(firsts, self.batch_sizes)]
         self.full = self.batch_sizes[-1] == self.N
 
     def __len__(self) -> int:
         """Rows of all steps."""
         return self.rows[-1].stop
 
-    # Index arrays, (rows,) or (N,), on the CPU
+    # Index arrays, (rows,) or (N,)
 
     @cached_property
-    def starts(self) -> np.ndarray:
-        """The first row of each step, (T,)."""
-        return np.array([rows.start for rows in self.rows])
+    def step(self) -> Array:
+        """The step that each row belongs to: 0 0 0 1 1 2 2 3 4 in the picture above."""
+        return self.xp.searchsorted(self.starts, self.xp.arange(len(self)), side="right") - 1
 
     @cached_property
-    def sequence(self) -> np.ndarray:
-        """The sequence that each row belongs to: 0 1 2 0 1 0 1 0 0 in the picture above."""
-        return np.concatenate([np.arange(n) for n in self.batch_sizes])
+    def sequence(self) -> Array:
+        """The sequence that each row belongs to: 0 1 2 0 1 0 1 0 0."""
+        return self.xp.arange(len(self)) - self.starts[self.step]
 
     @cached_property
-    def step(self) -> np.ndarray:
-        """The step that each row belongs to: 0 0 0 1 1 2 2 3 4."""
-        return np.repeat(np.arange(self.T), self.batch_sizes)
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """The steps of each sequence, without padding."""
-        return np.bincount(self.sequence)
-
-    @cached_property
-    def old(self) -> np.ndarray:
+    def old(self) -> Array:
         """For each row, the row of the state before it, counted as in ``before``."""
-        return np.concatenate([np.arange(before.start, before.stop) for before in self.before])
+        return self.xp.where(self.step > 0, self.N + self.starts[self.step - 1], 0) + self.sequence
 
     @cached_property
-    def last(self) -> np.ndarray:
+    def last(self) -> Array:
         """The row of the last step of each sequence."""
-        return self.starts[self.lengths - 1] + np.arange(self.N)
+        return self.starts[self.lengths - 1] + self.xp.arange(self.N)
 
     @cached_property
-    def reversed(self) -> np.ndarray:
+    def reversed(self) -> Array:
         """For each row, the row of the same sequence at the same distance from its end; padding stays behind."""
         return self.starts[self.lengths[self.sequence] - 1 - self.step] + self.sequence
 
     @cached_property
-    def place(self) -> np.ndarray:
+    def place(self) -> Array:
         """Where the n-th of the sequences that were packed stands, sorted by length: inverse of ``order``."""
-        return np.arange(self.N) if self.order is None else np.argsort(self.order)
+        return self.xp.arange(self.N) if self.order is None else self.xp.argsort(self.order)
 
 
 @lru_cache(maxsize=32)
-def rectangle(N: int, T: int) -> Layout:
-    """The layout of an array (N, T, ...)."""
-    return Layout((N,) * T)
+def rectangle(N: int, T: int, xp: ModuleType = np) -> Layout:
+    """The layout of an array (N, T, ...) of NumPy or CuPy."""
+    return Layout((N,) * T, xp.arange(T) * N, xp.full(N, T))
 
 
 class PackedSequence:
@@ -146,32 +136,84 @@ class PackedSequence:
 
         The sequences of a window are the first of the window before, so a carried state fits.
         """
-        layout = self.layout
+        layout, minimum = self.layout, self.layout.xp.minimum
         for start in range(0, layout.T, time_size):
             steps = slice(start, start + time_size)
             sizes, rows = layout.batch_sizes[steps], layout.rows[steps]
-            yield PackedSequence(self.data[rows[0].start : rows[-1].stop], Layout(sizes, layout.order[: sizes[0]]))
+            n = sizes[0]
+            yield PackedSequence(
+                self.data[rows[0].start : rows[-1].stop],
+                Layout(
+                    sizes,
+                    layout.starts[steps] - rows[0].start,
+                    minimum(layout.lengths[:n] - start, len(sizes)),
+                    layout.order[:n],
+                ),
+            )
 
 
-def pack(sequences: Sequence[Array]) -> PackedSequence:
+def packed_index(starts: np.ndarray, lengths: np.ndarray, xp: ModuleType = np) -> tuple[Array, Layout]:
+    """Where the rows of sequences that lie in one array are to be taken from, to pack them.
+
+    Parameters
+    ----------
+    starts, lengths : (N,) arrays of int
+        Sequence n is data[starts[n]:][:lengths[n]].
+    xp : module
+        What ``data`` is an array of. A GPU is sent one small array, of T + 3 N numbers.
+
+    Returns
+    -------
+    index : (rows,) array of int
+        The rows are data[index].
+    layout : Layout
+    """
+    order = np.argsort(-lengths, kind="stable")
+    starts, lengths = starts[order], lengths[order]
+    ended = np.searchsorted(lengths[::-1], np.arange(lengths[0]), side="right")  # before each step
+    batch_sizes = len(order) - ended
+    firsts = np.cumsum(batch_sizes) - batch_sizes
+    firsts, lengths, order, starts = _send([firsts, lengths, order, starts], xp)
+    layout = Layout(batch_sizes.tolist(), firsts, lengths, order)
+    return starts[layout.sequence] + layout.step, layout
+
+
+def padded_index(starts: np.ndarray, lengths: np.ndarray, T: int, xp: ModuleType = np) -> tuple[Array, Array, Array]:
+    """The same for sequences padded to T steps: ``index``, (N, T); whether there is an element, (N, T); lengths, (N,).
+
+    A GPU is sent one small array, of 2 N numbers. Where there is no element, the index is 0.
+    """
+    steps = xp.arange(T)
+    starts, lengths = _send([starts, lengths], xp)
+    inside = steps < lengths[:, None]
+    return xp.where(inside, starts[:, None] + steps, 0), inside, lengths
+
+
+def _send(arrays: list[np.ndarray], xp: ModuleType) -> list[Array]:
+    """Arrays of one axis; to a GPU, all in one copy."""
+    if xp is np:
+        return arrays
+    ends = np.cumsum([len(x) for x in arrays]).tolist()
+    joined = xp.asarray(np.concatenate(arrays))
+    return [joined[end - len(x) : end] for x, end in zip(arrays, ends)]
+
+
+def pack(sequences: Sequence[Array], xp: ModuleType | None = None) -> PackedSequence:
     """Pack arrays of any lengths, (T_n, ...) each, in any order.
+
+    With ``xp``, NumPy arrays are packed as arrays of that module: to a GPU go two arrays, elements and numbers.
 
     Raises
     ------
     ValueError
         If there is no sequence, or one is empty.
     """
-    lengths = _lengths(sequences)
-    order = np.argsort(-lengths, kind="stable")
-    ended = np.searchsorted(np.sort(lengths), np.arange(lengths.max()), side="right")  # before each step
-    layout = Layout((len(lengths) - ended).tolist(), order)
-    xp = get_array_module(sequences[0])
-    joined = xp.concatenate([sequences[n] for n in order])  # one sequence behind the other
-    starts = np.concatenate([[0], np.cumsum(lengths[order])[:-1]])
-    return PackedSequence(joined[xp.asarray(starts[layout.sequence] + layout.step)], layout)
+    data, starts, lengths = _join(sequences, xp)
+    index, layout = packed_index(starts, lengths, get_array_module(data))
+    return PackedSequence(data[index], layout)
 
 
-def pad(sequences: Sequence[Array], value: float = 0) -> PackedSequence:
+def pad(sequences: Sequence[Array], value: float = 0, xp: ModuleType | None = None) -> PackedSequence:
     """Fill all sequences up with ``value`` to the length of the longest, where ``pack`` leaves the rest out.
 
     Layers that need the end of a sequence find it, as the layout has the lengths. All layers compute the padding, too:
@@ -182,28 +224,30 @@ def pad(sequences: Sequence[Array], value: float = 0) -> PackedSequence:
     ValueError
         If there is no sequence, or one is empty.
     """
-    lengths = _lengths(sequences)
+    data, starts, lengths = _join(sequences, xp)
+    xp = get_array_module(data)
     N, T = len(lengths), int(lengths.max())
-    first = sequences[0]
-    rows = get_array_module(first).zeros((T, N, *first.shape[1:]), first.dtype)
-    rows += value
-    for n, sequence in enumerate(sequences):
-        rows[: len(sequence), n] = sequence
-    return PackedSequence(rows.reshape(T * N, *first.shape[1:]), Layout((N,) * T, np.arange(N), lengths))
+    index, inside, lengths = padded_index(starts, lengths, T, xp)
+    index, inside = index.T.reshape(-1), inside.T.reshape(-1, *[1] * (data.ndim - 1))  # (T·N, ...)
+    layout = Layout((N,) * T, xp.arange(T) * N, lengths, xp.arange(N))
+    return PackedSequence(xp.where(inside, data[index], value), layout)
 
 
-def _lengths(sequences: Sequence[Array]) -> np.ndarray:
+def _join(sequences: Sequence[Array], xp: ModuleType | None) -> tuple[Array, np.ndarray, np.ndarray]:
+    """The sequences one behind the other, and where each starts and how long it is."""
     lengths = np.array([len(sequence) for sequence in sequences])
     if len(lengths) == 0 or lengths.min() == 0:
         raise ValueError("there must be at least one sequence, and each needs at least one step")
-    return lengths
+    data = get_array_module(sequences[0]).concatenate(sequences)
+    return data if xp is None else xp.asarray(data), np.cumsum(lengths) - lengths, lengths
 
 
 def unpack(packed: PackedSequence) -> list[Array]:
     """Return the sequences, in the order in which they were packed; inverse of ``pack`` and of ``pad``."""
-    layout, xp = packed.layout, get_array_module(packed.data)
-    sequences = [packed.data[xp.asarray(layout.starts[:length] + n)] for n, length in enumerate(layout.lengths)]
-    return [sequences[n] for n in layout.place]
+    layout = packed.layout
+    lengths, place = to_cpu(layout.lengths).tolist(), to_cpu(layout.place).tolist()
+    sequences = [packed.data[layout.starts[:length] + n] for n, length in enumerate(lengths)]
+    return [sequences[n] for n in place]
 
 
 def to_rows(x: Array | PackedSequence) -> tuple[Array, Layout]:
@@ -211,7 +255,7 @@ def to_rows(x: Array | PackedSequence) -> tuple[Array, Layout]:
     if isinstance(x, PackedSequence):
         return x.data, x.layout
     N, T = x.shape[:2]
-    return x.swapaxes(0, 1).reshape(T * N, *x.shape[2:]), rectangle(N, T)
+    return x.swapaxes(0, 1).reshape(T * N, *x.shape[2:]), rectangle(N, T, get_array_module(x))
 
 
 def from_rows(rows: Array, layout: Layout) -> Array | PackedSequence:

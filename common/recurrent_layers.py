@@ -168,12 +168,12 @@ class TimeRecurrent(Layer):
     def _old(self, states: Array) -> Array:
         """Of (N + rows, H), for each step the states before it, (rows, H)."""
         layout = self.layout
-        return states[: len(layout)] if layout.full else states[self.xp.asarray(layout.old)]
+        return states[: len(layout)] if layout.full else states[layout.old]
 
     def _last(self, states: Array) -> Array:
         """Of (rows, H), the state in which each sequence ends, (N, H)."""
         layout = self.layout
-        return states[layout.rows[-1]].copy() if layout.full else states[self.xp.asarray(layout.last)]
+        return states[layout.rows[-1]].copy() if layout.full else states[layout.last]
 
 
 def _activate(a: Array, gates: int) -> None:
@@ -456,16 +456,15 @@ class TimeBidirectional(Layer):
     def forward(self, xs: Sequences) -> Sequences:
         """Map xs, (N, T, D), to the states of both layers, (N, T, 2H)."""
         x, layout = to_rows(xs)
-        xp = get_array_module(x)
-        flip = xp.asarray(layout.reversed)
+        flip = layout.reversed
         h, _ = to_rows(self.ahead.forward(xs))
         back_h, _ = to_rows(self.back.forward(from_rows(x[flip], layout)))
-        return from_rows(xp.concatenate([h, back_h[flip]], axis=1), layout)
+        return from_rows(get_array_module(x).concatenate([h, back_h[flip]], axis=1), layout)
 
     def backward(self, dhs: Sequences) -> Sequences:
         """Map dhs, (N, T, 2H), to dxs, (N, T, D)."""
         dh, layout = to_rows(dhs)
-        flip = get_array_module(dh).asarray(layout.reversed)
+        flip = layout.reversed
         dh, back_dh = split(dh, 2)
         dx, _ = to_rows(self.ahead.backward(from_rows(dh, layout)))
         back_dx, _ = to_rows(self.back.backward(from_rows(back_dh[flip], layout)))

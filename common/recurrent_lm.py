@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from common.initial_weights import InitialWeights
-from common.model import LanguageModel
+from common.model import LanguageModel, check_sizes
 from common.time_layers import TimeAffine, TimeDropout, TimeEmbedding, TimeRecurrent
 
 
@@ -68,10 +68,7 @@ class RecurrentLm(LanguageModel):
         dtype: type = np.float32,
     ) -> None:
         V, D, H = vocab_size, wordvec_size, hidden_size
-        if min(V, D, H, layers) <= 0:
-            raise ValueError(
-                f"sizes must be positive, got vocab_size {V}, wordvec_size {D}, hidden_size {H}, layers {layers}"
-            )
+        check_sizes(vocab_size=V, wordvec_size=D, hidden_size=H, layers=layers)
         if tie_weights and D != H:
             raise ValueError(f"tied weights need wordvec_size = hidden_size, got {D} and {H}")
         if init_range is not None and not 0 < init_range <= 100:

@@ -14,6 +14,8 @@ without a copy. Sequences of many lengths come packed (see ``common.packing``).
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 
 from common.backend import Array, Groups, cut, cut_to_cache, get_array_module
@@ -133,11 +135,11 @@ class TimeDropout(Dropout):
         dy, layout = to_rows(dys)
         return from_rows(super().backward(dy), layout)
 
-    def draw_mask(self, shape: tuple[int, ...]) -> np.ndarray:
+    def draw_mask(self, shape: tuple[int, ...], xp: ModuleType) -> Array:
         """Draw the mask of all rows or, if it is locked, of all sequences, whose rows share it."""
         if not self.locked:
-            return super().draw_mask(shape)
-        return super().draw_mask((self.layout.N, *shape[1:]))[self.layout.sequence]
+            return super().draw_mask(shape, xp)
+        return super().draw_mask((self.layout.N, *shape[1:]), xp)[self.layout.sequence]
 
 
 class TimeMean(Layer):
@@ -146,20 +148,19 @@ class TimeMean(Layer):
     def forward(self, xs: Sequences) -> Array:
         """Map xs, (N, T, H), to y, (N, H), in the order in which the sequences were packed."""
         x, self.layout = to_rows(xs)
-        layout, xp = self.layout, get_array_module(x)
+        layout = self.layout
         T_n = layout.lengths[layout.sequence]  # (rows,)
-        weights = (layout.step < T_n) / T_n
-        self.weights = xp.asarray(weights.astype(x.dtype))[:, None]
+        self.weights = ((layout.step < T_n) / T_n).astype(x.dtype)[:, None]
         x = self.weights * x
-        y = xp.zeros((layout.N, x.shape[1]), x.dtype)
+        y = get_array_module(x).zeros((layout.N, x.shape[1]), x.dtype)
         for now in layout.rows:
             y[: now.stop - now.start] += x[now]
-        return y[xp.asarray(layout.place)]
+        return y[layout.place]
 
     def backward(self, dy: Array) -> Sequences:
         """Map dy, (N, H), to dxs, (N, T, H)."""
         layout, xp = self.layout, get_array_module(dy)
-        dx = dy[xp.asarray(np.argsort(layout.place)[layout.sequence])]  # to each row that of its sequence
+        dx = dy[xp.argsort(layout.place)[layout.sequence]]  # to each row that of its sequence
         dx *= self.weights
         return from_rows(dx, layout)
 
@@ -182,7 +183,7 @@ class TimeLast(Layer):
         """Map xs, (N, T, H), to y, (N, H), in the order in which the sequences were packed."""
         x, self.layout = to_rows(xs)
         layout, xp = self.layout, get_array_module(x)
-        self.last, self.first = xp.asarray(layout.last[layout.place]), xp.asarray(layout.place)
+        self.last, self.first = layout.last[layout.place], layout.place
         self.H = x.shape[1] // 2 if self.bidirectional else x.shape[1]  # the columns of ``ahead``
         return xp.concatenate([x[self.last, : self.H], x[self.first, self.H :]], axis=1)
 

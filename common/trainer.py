@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from common.backend import Array, get_array_module
+from common.backend import Array, double, get_array_module, memory_figures, to_floats
 from common.batching import OffsetBatches, SentenceBatches
 from common.cli import patient_ctrl_c
 from common.distributed import ALONE, Alone
@@ -57,7 +57,7 @@ class RnnlmTrainer:
           write-ups print. It gives a word more weight in a window with few others, and depends on how windows are cut.
           For windows of equally many words it is the same; of a valid text that is one stream, it is not measured.
 
-    best_perplexity : float
+    best : float
         The lowest valid perplexity so far; infinity before the first.
     epoch, iteration : int
         Epochs trained to their end, and steps made.
@@ -67,25 +67,27 @@ class RnnlmTrainer:
         Whether Ctrl-C ended the training.
     """
 
+    fields = FIELDS
+
     def __init__(self, model: LanguageModel, optimizer: Optimizer, ranks: Alone = ALONE) -> None:
         self.model = model
         self.optimizer = optimizer
         self.ranks = ranks
         ranks.begin(model)
         self.history: list[dict[str, float | None]] = []
-        self.best_perplexity = math.inf
+        self.best = math.inf
         self.interrupted = False
         self.epoch = 0
         self.iteration = 0
         self.skipped = 0
         self.seconds = 0.0
         self._bad_in_a_row = 0
-        self._meters = {"epoch_meter": _Meter(), "interval_meter": _Meter()}
+        self._meters = {name: self._new_meter() for name in ("epoch_meter", "interval_meter")}
 
     @property
     def state(self) -> dict[str, object]:
         """Where the training stands, in numbers that JSON can hold: all but model, optimizer and history."""
-        numbers = ("epoch", "iteration", "skipped", "seconds", "best_perplexity")
+        numbers = ("epoch", "iteration", "skipped", "seconds", "best")
         return {
             **{name: getattr(self, name) for name in numbers},
             **{name: meter.state for name, meter in self._meters.items()},
@@ -94,7 +96,7 @@ class RnnlmTrainer:
     def set_state(self, state: dict[str, object]) -> None:
         """Stand where the trainer stood whose ``state`` this was."""
         state = dict(state)
-        self._meters = {name: _Meter(**state.pop(name)) for name in self._meters}
+        self._meters = {name: self._new_meter(**state.pop(name)) for name in self._meters}
         vars(self).update(state)
 
     def fit(
@@ -159,9 +161,10 @@ class RnnlmTrainer:
         decay_after: int | None = None,
         best_path: str | Path | None = None,
         history_path: str | Path | None = None,
-        on_record: Callable[[dict[str, float | None]], None] | None = None,
+        on_record: Callable[[dict[str, float | None]], bool | None] | None = None,
         checkpoint: Checkpoint | None = None,
         skip_bad_steps: bool = False,
+        verbose: bool = True,
     ) -> list[dict[str, float | None]]:
         """Train, print a line an epoch, and return the history.
 
@@ -190,13 +193,16 @@ class RnnlmTrainer:
         history_path : path, optional
             A CSV file to which each record is written as it is made.
         on_record : function, optional
-            Gets each record as it is made, and may use the model in evaluation mode: to let it write, say.
+            Gets each record as it is made, and may use the model in evaluation mode: to let it write, say. If it
+            returns True, the training ends with this epoch.
         checkpoint : Checkpoint, optional
             Writes a checkpoint when the training begins, each ``checkpoint.seconds``, after each epoch, and at Ctrl-C.
         skip_bad_steps : bool
             Where the loss or the gradient is not finite, leave the weights as they are and go on, from a state of
             zeros, instead of ending with an error; unless it happens 10 times in a row. On a GPU, this makes the CPU
             wait for each step.
+        verbose : bool
+            Print a line an epoch.
 
         Raises
         ------
@@ -205,10 +211,11 @@ class RnnlmTrainer:
         """
         self._history_path = history_path
         self._on_record = on_record
+        self._enough = False  # whether on_record has said so
         if history_path is not None and self.ranks.writes:
             with open(history_path, "w", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, FIELDS).writeheader()
-                csv.DictWriter(file, FIELDS).writerows(self.history)
+                csv.DictWriter(file, self.fields).writeheader()
+                csv.DictWriter(file, self.fields).writerows(self.history)
         self._advice = "try a lower learning rate, or a lower max_grad"
         if checkpoint is not None:
             self._advice += f"; {checkpoint.path} holds the training as it was before"
@@ -237,13 +244,18 @@ class RnnlmTrainer:
                     fallen = self._measure(record, valid, best_path)
                     if (not fallen) if decay_after is None else (self.epoch >= decay_after):
                         self.optimizer.lr /= lr_decay
-                    bar.write(self._line(record))
+                    if verbose:
+                        skipped = f"  steps skipped so far {self.skipped}" if self.skipped else ""
+                        bar.write(self._line(record) + memory_figures(self.model.params[0], "  ") + skipped)
                     if checkpoint is not None:
                         checkpoint.save(self, batches)
+                    self._tick()
+                    if self._enough:
+                        break
             except KeyboardInterrupt:
                 self.interrupted = True
                 bar.write("interrupted: training ends here")
-        if best_path is not None and self.best_perplexity == math.inf and self.ranks.writes:
+        if best_path is not None and self.best == math.inf and self.ranks.writes:
             self.model.save(best_path)  # nothing was measured: the best weights are those there are
         return self.history
 
@@ -268,15 +280,12 @@ class RnnlmTrainer:
             if eval_interval and i % eval_interval == 0 and i < steps:
                 record = self._record(self.epoch + i / steps, self._meters["interval_meter"])
                 self._add(record)
-                bar.set_postfix_str(
-                    f"loss {math.log(record['train_perplexity']):.3f}, perplexity {record['train_perplexity']:.1f}, "
-                    f"{record['tokens_per_second']:,.0f} tokens/s"
-                )
-                self._meters["interval_meter"] = _Meter()
+                bar.set_postfix_str(self._short_line(record) + memory_figures(self.model.params[0], ", "))
+                self._meters["interval_meter"] = self._new_meter()
             between_steps()
         self.epoch += 1
         record = self._record(self.epoch, self._meters["epoch_meter"])
-        self._meters = {name: _Meter() for name in self._meters}
+        self._meters = {name: self._new_meter() for name in self._meters}
         return record
 
     def _step(
@@ -322,7 +331,7 @@ class RnnlmTrainer:
         self.seconds += seconds
         return seconds
 
-    def _record(self, epoch: float, meter: _Meter) -> dict[str, float | None]:
+    def _record(self, epoch: float, meter: Meter) -> dict[str, float | None]:
         loss, window_loss, words_per_second = meter.read()
         if not _finite(loss):
             raise self._gone_wrong("loss", loss, epoch)
@@ -339,21 +348,30 @@ class RnnlmTrainer:
         """Add the valid perplexity to the record, save the weights if they are the best so far, and say if they are."""
         fallen = True
         if valid is not None:
-            if isinstance(valid, SentenceBatches):
-                loss, window_loss = evaluate_windows(self.model, valid, self.ranks)
-                record["valid_window_perplexity"] = perplexity(window_loss)
-            else:
-                loss = evaluate(self.model, *valid, ranks=self.ranks)
-            record["valid_perplexity"] = perplexity(loss)
-            fallen = record["valid_perplexity"] < self.best_perplexity
+            found = self._evaluate(record, valid)
+            fallen = found < self.best
             if fallen:
                 if best_path is not None and self.ranks.writes:
                     self.model.save(best_path)
-                self.best_perplexity = record["valid_perplexity"]
+                self.best = found
         self._tick()
         record["seconds"] = self.seconds
         self._add(record)
         return fallen
+
+    def _evaluate(self, record: dict[str, float | None], valid: SentenceBatches | tuple[Array, Array]) -> float:
+        """Add the valid perplexity to the record, and return it."""
+        if isinstance(valid, SentenceBatches):
+            loss, window_loss = evaluate_windows(self.model, valid, self.ranks)
+            record["valid_window_perplexity"] = perplexity(window_loss)
+        else:
+            loss = evaluate(self.model, *valid, ranks=self.ranks)
+        record["valid_perplexity"] = perplexity(loss)
+        return record["valid_perplexity"]
+
+    def _short_line(self, record: dict[str, float | None]) -> str:
+        found = record["train_perplexity"]
+        return f"loss {math.log(found):.3f}, perplexity {found:.1f}, {record['tokens_per_second']:,.0f} tokens/s"
 
     def _line(self, record: dict[str, float | None]) -> str:
         line = f"epoch {self.epoch:3d}"
@@ -363,16 +381,19 @@ class RnnlmTrainer:
             if record[f"{text}_perplexity"] is not None:
                 line += f"  {text} perplexity {record[f'{text}_perplexity']:8.2f}"
                 line += f" (mean of windows {record[f'{text}_window_perplexity']:.2f})" if unequal else ""
-        line += f"  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
-        return line + (f"  steps skipped so far {self.skipped}" if self.skipped else "")
+        return line + f"  lr {record['lr']:.3g}  {record['tokens_per_second']:,.0f} tokens/s"
+
+    def _new_meter(self, **state: float) -> Meter:
+        return Meter(**state)
 
     def _add(self, record: dict[str, float | None]) -> None:
         self.history.append(record)
         if self._history_path is not None and self.ranks.writes:
             with open(self._history_path, "a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, FIELDS).writerow(record)
+                csv.DictWriter(file, self.fields).writerow(record)
         if self._on_record is not None:
-            self._on_record(record)
+            self._enough |= bool(self._on_record(record))
+            self._tick()
 
 
 def _finite(loss: Array | float) -> bool:
@@ -381,7 +402,7 @@ def _finite(loss: Array | float) -> bool:
 
 
 @dataclass
-class _Meter:
+class Meter:
     """Mean loss of some windows, and the speed of their steps."""
 
     loss: float = 0.0  # summed over words
@@ -393,9 +414,11 @@ class _Meter:
     @property
     def state(self) -> dict[str, float]:
         """All of it, in numbers that JSON can hold."""
-        return {**vars(self), "loss": float(self.loss), "window_loss": float(self.window_loss)}
+        loss, window_loss = to_floats(self.loss, self.window_loss)
+        return {**vars(self), "loss": loss, "window_loss": window_loss}
 
     def add(self, loss: Array | float, words: int, seconds: float) -> None:
+        loss = double(loss)  # for a sum of thousands; if the loss is on a GPU, it stays there
         self.loss += loss * words
         self.window_loss += loss
         self.words += words
@@ -406,4 +429,5 @@ class _Meter:
         """Return (mean loss of a word, mean loss of a window, words a second)."""
         if self.windows == 0:
             return math.nan, math.nan, 0.0
-        return float(self.loss) / self.words, float(self.window_loss) / self.windows, self.words / self.seconds
+        loss, window_loss = to_floats(self.loss, self.window_loss)
+        return loss / self.words, window_loss / self.windows, self.words / self.seconds

@@ -279,7 +279,7 @@ assert np.array_equal(tanh_of(x), np.tanh(x))
 # | whether to clip | asked at once | computed there: asking would make the CPU wait |
 # | loss | a number | stays there until it is printed |
 # | saved weights | `.npz` | the same file |
-# | random numbers | NumPy's generator | the same: one seed, one start |
+# | random numbers | NumPy's generator | the same: one seed, one start. Dropout masks are made there, from seeds that it draws |
 #
 # An LSTM still makes some ten calls a step, one step after the other. Each call takes a GPU some microseconds to begin,
 # however little it has to do. Expect little from a GPU with $H = 100$, and much with $H = 1000$ and a large batch.

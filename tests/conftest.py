@@ -2,12 +2,16 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import write_text
 from hypothesis import settings
+from oracles import strict_cupy
 
+from common import backend, layers, time_layers
 from dataset.download import FILES
 
 # The same examples in every run, and no time limit: the machine may be busy.
@@ -73,3 +77,54 @@ def run(tmp_path, monkeypatch, capsys):
 @pytest.fixture
 def text(tmp_path):
     return write_text(tmp_path / "text.txt")
+
+
+# The stand-in for CuPy
+
+_NEVER = property(lambda self: False, lambda self, value: None)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The stand-in in place of CuPy."""
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
+    monkeypatch.setitem(sys.modules, "cupyx", strict_cupy.cupyx)
+    strict_cupy.reset_counts()
+    return strict_cupy.cupy
+
+
+@pytest.fixture
+def same_masks(monkeypatch):
+    """Let NumPy drop what the GPU drops: give each mask a seed."""
+
+    def uniform(rng, shape, xp):
+        numbers = backend.uniform(rng, shape, strict_cupy.cupy)
+        return backend.to_cpu(numbers) if xp is np else numbers
+
+    monkeypatch.setattr(layers, "uniform", uniform)
+
+
+@pytest.fixture
+def same_path(same_masks, monkeypatch):
+    """Let NumPy, besides, do without what is faster for it, as exact, but rounded otherwise.
+
+    As the GPU does, it subtracts the maximum of all logits, takes them all at once, and looks up every word, not the
+    distinct ones.
+    """
+    monkeypatch.setattr(time_layers, "_SAFE_SUM", 0.5)  # no sum is safe
+    monkeypatch.setattr(backend, "_CACHED", 2**40)
+    monkeypatch.setattr(time_layers.TimeEmbedding, "distinct", _NEVER, raising=False)
+
+
+@pytest.fixture(params=["no CuPy", "no device", "no driver"])
+def no_gpu(request, monkeypatch):
+    """Each of the ways in which a machine can have no GPU for CuPy."""
+
+    def count():
+        if request.param == "no driver":
+            raise strict_cupy.CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+        return 0
+
+    # None in place of a module makes its import fail.
+    monkeypatch.setitem(sys.modules, "cupy", None if request.param == "no CuPy" else strict_cupy.cupy)
+    monkeypatch.setattr(strict_cupy.cupy.cuda.runtime, "getDeviceCount", count)

@@ -20,13 +20,16 @@ from helpers import ENVIRONMENT, SCRIPTS, write_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ch05_rnn import train_rnnlm, train_sentence_rnnlm
+from ch05_rnn import train_rnnlm, train_sentence_rnnlm, training
+from ch05_rnn.rnn_classifier import RnnClassifier
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from ch06_gated import train_lstm_lm
+from ch06_gated import memorize, train_lstm_lm
 from ch06_gated.better_lstm_lm import BetterLstmLm
+from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches, SentenceBatches
 from common.checkpoint import Checkpoint
+from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.npz import NpzReader
 from common.optimizer import SGD, Adam, AdamW, Momentum
 from common.trainer import RnnlmTrainer
@@ -37,6 +40,8 @@ V = 12
 WORDS = np.random.default_rng(0).zipf(1.5, 401) % V
 VALID = WORDS[:60]
 SENTENCES = [np.random.default_rng(n).integers(0, V, n + 1) for n in (5, 2, 17, 1, 9, 9, 1, 12, 8, 3, 14)]
+TEXTS = [np.random.default_rng(n).integers(0, V, 1 + n % 7) for n in range(26)]
+LABELS = np.array([text.sum() % 3 for text in TEXTS])
 LAST = 2  # epochs
 
 
@@ -53,18 +58,32 @@ class Killed(Exception):
 class Training:
     """All that a training script makes before it trains: anew each time, as in a new process."""
 
-    def __init__(self, folder, model=LstmLm, optimizer=SGD, lr=0.5, sentences=None, restart=False, seconds=0.0, **size):
+    def __init__(
+        self,
+        folder,
+        model=LstmLm,
+        optimizer=SGD,
+        lr=0.5,
+        sentences=None,
+        texts=None,
+        restart=False,
+        seconds=0.0,
+        **size,
+    ):
         self.folder = folder
         self.rng = np.random.default_rng(0)
         self.model = model(V, 8, 8, rng=self.rng, **size)
         self.optimizer = optimizer(lr)
-        if sentences is None:
+        if texts is not None:
+            self.batches = TextBatches(self.model, TEXTS, LABELS, 3, self.rng, **texts)
+            self.valid = TEXTS[:7], LABELS[:7]
+        elif sentences is None:
             self.batches = OffsetBatches(WORDS[:-1], WORDS[1:], 4, 5, restart)
             self.valid = VALID[:-1], VALID[1:]
         else:
             self.batches = SentenceBatches(SENTENCES, 3, 4, **sentences)
             self.valid = SentenceBatches(SENTENCES[:4], 2, 4, shuffled=False)
-        self.trainer = RnnlmTrainer(self.model, self.optimizer)
+        self.trainer = (RnnlmTrainer if texts is None else ClassifierTrainer)(self.model, self.optimizer)
         self.checkpoint = Checkpoint(folder, self.rng, {"name": "a run"}, seconds)
 
     def run(self, epochs=LAST, kill_at=None, resume=False, **options):
@@ -133,6 +152,11 @@ SETTINGS = {
     "AdamW, padded sentences": {"optimizer": AdamW, "lr": 0.01, "sentences": {"packed": False}},
     "Momentum, RNN": {"optimizer": Momentum, "lr": 0.1, "model": SimpleRnnlm},
     "Adam, dropout, tied weights": {"model": BetterLstmLm, "optimizer": Adam, "lr": 0.01},
+    "texts": {"model": LstmClassifier, "lr": 0.1, "texts": {}, "classes": 3, "dropout": 0.1},
+    "Adam, padded texts": {
+        **{"model": RnnClassifier, "optimizer": Adam, "lr": 0.01, "texts": {"padded": True}, "classes": 3},
+        **{"bidirectional": True, "fixed_embedding": True},
+    },
 }
 
 
@@ -439,6 +463,19 @@ def test_wrong_numbers(killed, change, reason):
     assert re.search(f"is damaged, or of another training: .*{reason}", refusal)
 
 
+@pytest.mark.parametrize("order", [None, [], list(range(25)), [0, 0, *range(2, 26)], [0.0, *range(1, 26)], [[0]] * 26])
+def test_texts_must_be_in_some_order(tmp_path, order):
+    options = SETTINGS["texts"]
+    with pytest.raises(Killed):
+        Training(tmp_path, **options).run(kill_at=5)
+    path = tmp_path / "checkpoint.npz"
+    path.write_bytes(changed(path.read_bytes(), change_training=lambda t: t["batches"].update(order=order)))
+    training = Training(tmp_path, **options)
+    with pytest.raises(ValueError, match="batches order must be an order of 26, got"):
+        training.checkpoint.restore(training.trainer, training.batches)
+    assert training.batches.order == list(range(26))
+
+
 @pytest.mark.parametrize(
     "other",
     [{"optimizer": SGD}, {"model": SimpleRnnlm}, {"sentences": {}}, {"layers": 2}],
@@ -674,3 +711,46 @@ def test_documents_go_on_with_their_tokenizer(run, text):
     run(train_sentence_rnnlm.main, *options, "--epochs", 1, "--name", "short")
     run(train_sentence_rnnlm.main, "--resume", "runs/short", "--epochs", 2)
     assert weights_and_history(Path("runs/short")) == weights_and_history(Path("runs/whole"))
+
+
+# Learning by heart, with an end of its own
+
+
+class Dying(Adam):
+    """Adam, in a process that is killed before an update."""
+
+    lives = math.inf
+
+    def update(self, params, grads):
+        if self.t == self.lives:
+            raise Killed
+        super().update(params, grads)
+
+
+def test_texts_learnt_by_heart_are_not_forgotten(run, text, monkeypatch):
+    options = ["--corpus", text, "--tokenizer", "word", "--texts", 12, "--batch-size", 5, "--wordvec-size", 8]
+    options += ["--hidden-size", 16, "--lr", 0.02, "--interval", 4, "--close", 3]
+    whole, output = run(memorize.main, *options, "--name", "whole")
+    epochs = re.findall("^epoch +([0-9]+) ", output, re.MULTILINE)
+    assert 4 < int(epochs[-1]) < 300  # it has ended by itself
+    monkeypatch.setitem(training.OPTIMIZERS, "adam", Dying)
+    for lives in (0, 4, 3 * int(epochs[-1]) - 1):  # of three steps an epoch
+        monkeypatch.setattr(Dying, "lives", lives)
+        how = [*options, "--name", "killed"] if lives == 0 else ["--resume", "runs/killed"]
+        with pytest.raises(Killed):
+            run(memorize.main, *how, "--checkpoint-seconds", 0)
+    monkeypatch.setattr(Dying, "lives", math.inf)
+    killed, again = run(memorize.main, "--resume", "runs/killed")
+    assert killed == whole
+    assert again.splitlines()[-3:-1] == output.splitlines()[-3:-1]
+    assert weights_and_history(Path("runs/killed")) == weights_and_history(Path("runs/whole"))
+
+
+def test_texts_learnt_by_heart_must_be_the_same(run, text, error_line):
+    options = ["--corpus", text, "--quick", "--texts", 12, "--tokenizer", "word", "--epochs", 1, "--name", "x"]
+    run(memorize.main, *options)
+    assert "texts = 12, and cannot go on with texts = 9" in error_line(
+        memorize.main, ["--resume", "runs/x", "--texts", "9"]
+    )
+    text.write_bytes(text.read_bytes() + b"one more line .\n")
+    assert "began with corpus_sha256 =" in error_line(memorize.main, ["--resume", "runs/x"])

@@ -6,9 +6,10 @@ from helpers import GRADIENT_ERROR, normal
 
 from ch05_rnn.rnn_classifier import RnnClassifier
 from ch06_gated.lstm_classifier import LstmClassifier
+from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.gradient_check import check_gradients
 from common.interop import affine_from_torch, lstm_from_torch, rnn_from_torch
-from common.optimizer import Adam
+from common.optimizer import SGD, Adam
 
 V, D, H, C = 11, 5, 4, 3
 LENGTHS = [3, 6, 1, 6, 2]
@@ -190,3 +191,74 @@ def test_an_unknown_pool_is_refused():
 def test_an_empty_text_is_refused():
     with pytest.raises(ValueError, match="at least one step"):
         make("a: RNN, mean").probabilities([np.array([], int)])
+
+
+# Training
+
+
+def labelled(n):
+    return texts([k % 5 + 1 for k in range(n)]), np.random.default_rng(1).integers(0, C, n)
+
+
+def train(data, epochs=2, lr=0.1, **options):
+    rng = np.random.default_rng(0)
+    model = RnnClassifier(V, D, H, C, rng=rng)
+    trainer = ClassifierTrainer(model, SGD(lr))
+    trainer.fit_batches(TextBatches(model, *data, 4, rng), epochs, verbose=False, valid=data, **options)
+    return trainer
+
+
+def test_the_trainer_equals_the_plain_loop_over_texts():
+    words, labels = labelled(10)
+    trainer = train((words, labels))
+    rng = np.random.default_rng(0)
+    model = RnnClassifier(V, D, H, C, rng=rng)
+    for record in trainer.history:
+        order, loss, right = rng.permutation(10), 0.0, 0
+        for batch in (order[:4], order[4:8], order[8:]):
+            xs = model.batch([words[n] for n in batch])
+            right += (model.predict(xs).argmax(axis=1) == labels[batch]).sum()
+            loss += float(model.forward(xs, labels[batch])) * len(batch)
+            model.backward()
+            for w, g in zip(model.params, model.grads):
+                w -= w.dtype.type(0.1) * g
+        accuracy = (model.probabilities(words).argmax(axis=1) == labels).mean()
+        assert record["train_loss"] == pytest.approx(loss / 10)
+        assert (record["train_accuracy"], record["valid_accuracy"]) == (right / 10, accuracy)
+    for ours, theirs in zip(trainer.model.params, model.params):
+        assert np.array_equal(ours, theirs)
+    assert trainer.best == 1 - max(record["valid_accuracy"] for record in trainer.history)
+
+
+def test_each_text_comes_once_an_epoch_and_each_epoch_has_an_order_of_its_own():
+    model = RnnClassifier(V, D, H, 10)
+    batches = TextBatches(model, [np.array([n]) for n in range(10)], np.arange(10), 4, np.random.default_rng(0))
+    epochs = [[(x.data.tolist(), t.tolist()) for x, t in batches] for _ in range(2)]
+    assert len(batches) == len(epochs[0]) == 3
+    assert all(sorted(n for _, t in epoch for n in t) == list(range(10)) for epoch in epochs)
+    assert all(x == t for epoch in epochs for x, t in epoch)
+    assert epochs[0] != epochs[1]
+
+
+def test_a_bad_step_is_noticed_before_the_weights_are_touched(monkeypatch):
+    words, _ = labelled(12)
+    labels = RnnClassifier(V, D, H, C, rng=np.random.default_rng(0)).probabilities(words).argmax(axis=1)
+    data = words, labels  # all right from the start
+    forward, before = RnnClassifier.forward, []  # the weights before each step
+
+    def lost(self, *batch):
+        before.append([w.copy() for w in self.params])
+        loss = forward(self, *batch)
+        return np.float32(np.nan) if len(before) == 2 else loss
+
+    monkeypatch.setattr(RnnClassifier, "forward", lost)
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is nan after epoch 0\.67, step 2, with learning rate 0\.1:"
+    ):
+        train(data)
+    before.clear()
+    trainer = train(data, 1, 1e-4, skip_bad_steps=True)
+    assert all(np.array_equal(a, b) for a, b in zip(before[1], before[2]))
+    assert not all(np.array_equal(a, b) for a, b in zip(before[0], before[1]))
+    assert trainer.skipped == 1
+    assert trainer.history[-1]["train_accuracy"] == 1  # of the texts of the other two steps

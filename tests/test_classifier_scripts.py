@@ -17,9 +17,9 @@ from matplotlib.image import imread
 
 from ch05_rnn import classification
 from ch05_rnn import train_classifier as train_rnn
-from ch05_rnn.classification import FIELDS
 from ch06_gated import classify
 from ch06_gated import train_classifier as train_lstm
+from common.classifier_trainer import ClassifierTrainer
 from common.packing import pack
 from dataset import sotu
 from dataset.labelled import Labelled
@@ -27,7 +27,14 @@ from dataset.labelled import Labelled
 SCRIPTS = {"rnn-classifier": train_rnn.main, "lstm-classifier": train_lstm.main}
 EACH_SCRIPT = pytest.mark.parametrize("name", SCRIPTS)
 SMALL = ["--wordvec-size", 8, "--hidden-size", 8, "--lr", 0.02]
-RESULTS = ["best_weights.npz", "confusion_matrix.png", "history.csv", "options.json", "tokenizer.json"]
+RESULTS = [
+    "best_weights.npz",
+    "checkpoint.npz",
+    "confusion_matrix.png",
+    "history.csv",
+    "options.json",
+    "tokenizer.json",
+]
 TOPICS = ("war army border", "goal match team", "bank price stock", "chip space web")
 
 
@@ -74,7 +81,7 @@ def test_quick_ends_well_learns_and_leaves_its_results(quick):
 def test_history_is_what_was_printed(quick):
     with open(quick.folder / "history.csv", encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
-    assert tuple(records[0]) == FIELDS
+    assert tuple(records[0]) == ClassifierTrainer.fields
     found = [f"{float(record[key]):.4f}" for record in records for key in ("train_accuracy", "valid_accuracy")]
     assert found == accuracies(quick.output)[:-1]
 
@@ -137,6 +144,37 @@ def test_max_texts_are_spread_over_all(run, monkeypatch):
     _, output = run(SCRIPTS["rnn-classifier"], *SMALL, "--max-texts", 10)
     assert "corpus sotu: 10 texts to train, 10 valid, 10 test, 2 classes, vocabulary 15, " in output
     assert "always the most frequent class: 0.5000" in output
+
+
+# Going on
+
+
+@pytest.mark.parametrize("options", [[], ["--bidirectional", "--dropout", 0.2, "--padded"]])
+def test_a_training_that_was_stopped_goes_on(run, news, options):
+    options = [*news, *SMALL, *options, "--text", "a bank", "--text", "the goal"]
+    whole, output = run(train_lstm.main, *options, "--epochs", 3, "--name", "whole")
+    run(train_lstm.main, *options, "--epochs", 1, "--name", "short")
+    short, again = run(train_lstm.main, "--resume", "runs/short", "--epochs", 3)
+    assert "going on after 1.00 epochs, step 12\n" in again
+    assert short == whole
+    weights = [Path("runs", name, "best_weights.npz").read_bytes() for name in ("whole", "short")]
+    assert weights[0] == weights[1]
+    ends = [x.replace("runs/whole", "runs/short").splitlines()[-8:] for x in (output, again)]
+    assert ends[0] == ends[1]  # two epochs, the test, two texts and their classes, the results
+    assert json.loads(Path("runs/short/options.json").read_text(encoding="utf-8"))["text"] == ["a bank", "the goal"]
+
+
+def test_what_cannot_go_on_is_one_line(run, news, error_line):
+    run(train_lstm.main, *news, *SMALL, "--name", "x")
+    for options, reason in [
+        (["--bidirectional"], "began with bidirectional = False"),
+        (["--lr", "0"], "more than 0"),
+        (["--test-file", news[3]], "began with test_file"),
+    ]:
+        assert reason in error_line(train_lstm.main, ["--resume", "runs/x", *map(str, options)])
+    assert "cannot go on with model = RnnClassifier" in error_line(train_rnn.main, ["--resume", "runs/x"])
+    write_news(news[3], seed=2)
+    assert "began with corpus_sha256" in error_line(train_lstm.main, ["--resume", "runs/x"])
 
 
 # Word vectors
@@ -273,7 +311,11 @@ def test_bad_values_are_one_line(error_line, tmp_path, monkeypatch, option, valu
 def test_a_loss_that_is_lost_is_one_line(error_line, tmp_path, monkeypatch, news, name):
     monkeypatch.chdir(tmp_path)
     options = [*map(str, news), "--lr", "1e38", "--epochs", "3"]
-    assert "try a lower one" in error_line(SCRIPTS[name], options)
+    line = error_line(SCRIPTS[name], options)
+    assert re.search(
+        r"the (loss|gradient) is (nan|inf) after epoch 0\.\d\d, step \d, with learning rate 1e\+38: try", line
+    )
+    assert "checkpoint.npz holds the training as it was before" in line
 
 
 def test_a_missing_file_in_a_process(tmp_path):
@@ -303,5 +345,6 @@ def test_help_names_every_option(capsys, name):
         SCRIPTS[name](["--help"])
     described = re.findall(r"^  --([\w-]+)", capsys.readouterr().out, re.MULTILINE)
     options = "corpus train-file test-file vocab-size max-texts wordvec-size hidden-size layers bidirectional pool "
-    options += "dropout embeddings fixed-embedding epochs batch-size padded lr max-grad seed gpu name text quick"
+    options += "dropout embeddings fixed-embedding epochs batch-size padded lr max-grad seed gpu name text quick "
+    options += "resume checkpoint-seconds skip-bad-steps"
     assert set(options.split()) == set(described)

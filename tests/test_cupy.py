@@ -1,7 +1,7 @@
 """The code for the GPU, on a strict stand-in for CuPy: it gives the results of NumPy, and never mixes the two.
 
-Results are compared bit for bit. For that NumPy is made to take the GPU's path in the three places where
-its own is another, which is as exact but rounds otherwise: see ``same_path`` and ``on_the_same_path``.
+Results are compared bit for bit. For that NumPy is made to take the GPU's path in the places where its own is
+another, as good but not the same: see ``same_path`` in conftest.py. Scripts are in test_cupy_scripts.py.
 """
 
 from __future__ import annotations
@@ -9,29 +9,27 @@ from __future__ import annotations
 import ast
 import csv
 import importlib
+import inspect
 import math
 import operator
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import RESULTS, normal
+from helpers import normal
 from oracles import strict_cupy
 
-from ch05_rnn import sentence_rnn, train_rnnlm, train_sentence_rnnlm
 from ch05_rnn.rnn_classifier import RnnClassifier
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from ch06_gated import train_classifier, train_sequences, train_sine
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
 from common import backend, functions, layers, optimizer, recurrent_layers, time_layers
-from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_gpu
-from common.batching import OffsetBatches, SentenceBatches
+from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_floats, to_gpu
+from common.batching import OffsetBatches, SentenceBatches, deal
 from common.checkpoint import Checkpoint
-from common.evaluation import evaluate
+from common.evaluation import evaluate, evaluate_windows
 from common.generation import generate
 from common.layers import (
     GRU,
@@ -46,7 +44,7 @@ from common.layers import (
     SoftmaxWithLoss,
 )
 from common.optimizer import SGD, Adam, AdamW, Momentum, clip_grads
-from common.packing import PackedSequence, pack, unpack
+from common.packing import PackedSequence, pack, pad, unpack
 from common.time_layers import (
     TimeAffine,
     TimeAffineSoftmaxWithLoss,
@@ -68,30 +66,6 @@ from common.trainer import RnnlmTrainer
 COMMON = Path(layers.__file__).parent
 N, T, V, D, H = 3, 4, 7, 5, 5
 LENGTHS = [2, 4, 1]  # of N sequences, when they are packed
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    """The stand-in in place of CuPy."""
-    monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
-    monkeypatch.setitem(sys.modules, "cupyx", strict_cupy.cupyx)
-    strict_cupy.reset_counts()
-    return strict_cupy.cupy
-
-
-@pytest.fixture
-def same_path(monkeypatch):
-    """Let NumPy subtract the maximum of all logits, and take them all at once, as the GPU does."""
-    monkeypatch.setattr(time_layers, "_SAFE_SUM", 0.5)  # no sum is safe
-    monkeypatch.setattr(backend, "_CACHED", 2**40)
-
-
-def on_the_same_path(model):
-    """Let NumPy look up every word, not the distinct ones, as the GPU does."""
-    for layer in model.layers:
-        if isinstance(layer, TimeEmbedding):
-            layer.distinct = False
-    return model
 
 
 def on_cpu(x):
@@ -149,6 +123,7 @@ MIXTURES = {
     "vdot": lambda x, y: strict_cupy.cupy.vdot(x, y),
     "where": lambda x, y: strict_cupy.cupy.where(x == x, x, y),
     "like": lambda x, y: strict_cupy.cupy.zeros_like(y),
+    "search": lambda x, y: strict_cupy.cupy.searchsorted(x.reshape(6), y),
     "scatter": lambda x, y: strict_cupy.cupyx.scatter_add(x, strict_cupy.cupy.arange(len(x)), y),
 }
 
@@ -241,6 +216,23 @@ def test_stand_in_counts_what_crosses_the_bus():
     assert strict_cupy.counts == {"to_device": 1, "to_host": 5}
 
 
+def test_random_numbers_of_the_stand_in_are_made_on_the_device_from_a_seed():
+    def draw(seed, *shape):
+        random = strict_cupy.cupy.random
+        return random.Generator(random.Philox4x3210(seed)).random(shape, dtype=np.float32)
+
+    strict_cupy.reset_counts()
+    numbers = draw(3, 4, 5)
+    assert strict_cupy.counts == {"to_device": 0, "to_host": 0}
+    assert_on_gpu([numbers])
+    assert np.array_equal(numbers.get(), draw(3, 4, 5).get())
+    assert not np.array_equal(numbers.get(), draw(4, 4, 5).get())
+    assert (numbers.dtype, numbers.shape) == (np.float32, (4, 5))
+    for seed in (np.int64(3), strict_cupy.cupy.arange(1)):
+        with pytest.raises(TypeError, match="seed"):
+            draw(seed, 1)
+
+
 def test_stand_in_has_nothing_that_nobody_needed():
     for thing, name in [(strict_cupy.cupy, "einsum"), (strict_cupy.cupyx, "rsqrt"), (strict_cupy.cupy.zeros(1), "std")]:
         with pytest.raises(AttributeError):
@@ -314,7 +306,7 @@ def test_used_attributes_are_found_in_a_source_text():
 
 def test_used_attributes_of_cupy_are_in_the_stand_in():
     used = used_in_common()
-    known = {"ndarray", "asarray", "matmul", "exp", "zeros_like", "cuda.runtime.getDeviceCount"}
+    known = {"ndarray", "asarray", "matmul", "exp", "zeros_like", "cuda.runtime.getDeviceCount", "random.Generator"}
     assert {("cupy", name) for name in known} | {("cupyx", "scatter_add")} <= used
     assert missing(used, {"cupy": strict_cupy.cupy, "cupyx": strict_cupy.cupyx}) == []
 
@@ -325,8 +317,48 @@ def test_used_attributes_and_those_of_the_stand_in_are_in_the_real_cupy():
     assert missing(used_in_common(), modules) == []
     stand_ins = {"cupy": strict_cupy.cupy, "cupyx": strict_cupy.cupyx}
     names = {(m, name) for m in modules for name in vars(stand_ins[m]) if not name.startswith("_")}
-    methods = {("cupy", f"ndarray.{name}") for name in vars(strict_cupy.ndarray) if not name.startswith("_")}
-    assert missing(names | methods, modules) == []
+    assert missing(names | {("cupy", name) for name in methods_of_the_stand_in()}, modules) == []
+
+
+CLASSES = ("ndarray", "random.Generator", "random.Philox4x3210", "cuda.MemoryPool")
+
+
+def methods_of_the_stand_in():
+    """Names of the methods of its classes, seen from the module."""
+    return {
+        f"{name}.{method}"
+        for name in CLASSES
+        for method in vars(operator.attrgetter(name)(strict_cupy.cupy))
+        if not method.startswith("_")
+    }
+
+
+def named_parameters(function):
+    """The names of a function's parameters but those with stars; None where Python cannot know them."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    stars = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {parameter.name for parameter in parameters if parameter.kind not in stars}
+
+
+def test_parameters_of_the_stand_in_are_those_of_the_real_cupy():
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    functions = {name for name, value in vars(strict_cupy.cupy).items() if inspect.isfunction(value)}
+    compared = set()
+    for name in functions | methods_of_the_stand_in() | set(CLASSES[1:]):
+        ours, theirs = (operator.attrgetter(name)(module) for module in (strict_cupy.cupy, cupy))
+        if callable(ours) and (known := named_parameters(theirs)):
+            assert named_parameters(ours) <= known, name
+            compared.add(name)
+    expected = {"asarray", "concatenate", "searchsorted", "argsort", "where", "full", "random.Generator.random"}
+    assert expected <= compared
+
+
+def test_the_memory_pool_of_the_real_cupy_is_one_of_its_class():
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    assert isinstance(cupy.get_default_memory_pool(), cupy.cuda.MemoryPool)
 
 
 # Functions
@@ -348,6 +380,33 @@ def test_scatter_add_with_repeated_rows(gpu, n):
     scatter_add(on_gpu, to_gpu(index), to_gpu(rows))
     scatter_add(target, index, rows)
     assert_same_bits([on_gpu], [target])
+
+
+def test_numbers_come_from_the_gpu_in_one_copy(gpu):
+    scalars = [to_gpu(np.float64(0.1)), to_gpu(np.int64(3)), to_gpu(np.float32(0.5))]
+    strict_cupy.reset_counts()
+    found = to_floats(*scalars)
+    assert strict_cupy.counts == {"to_device": 0, "to_host": 1}
+    assert found == to_floats(0.1, 3, np.float32(0.5)) == [0.1, 3.0, 0.5]
+    assert {type(x) for x in found} == {float}
+
+
+def test_random_numbers_for_the_gpu_are_made_there_from_a_seed_that_the_generator_draws(gpu):
+    rng = np.random.default_rng(0)
+    first, second = (backend.uniform(rng, (100, 100), gpu) for _ in range(2))
+    assert strict_cupy.counts == {"to_device": 0, "to_host": 0}
+    assert_on_gpu([first, second])
+    assert not np.array_equal(first.get(), second.get())
+    assert_same_bits([backend.uniform(np.random.default_rng(0), (100, 100), gpu)], [first])
+    assert first.dtype == np.float32
+    assert np.allclose(np.quantile(first.get(), [0, 0.25, 0.5, 0.75, 1]), [0, 0.25, 0.5, 0.75, 1], rtol=0, atol=0.02)
+    assert rng.random() == after_two_seeds()
+
+
+def after_two_seeds():
+    rng = np.random.default_rng(0)
+    rng.integers(2**63, size=2)
+    return rng.random()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -497,6 +556,22 @@ def test_sequences_are_packed_and_unpacked_where_they_are(gpu, device):
     assert_same_bits(windows, [sequences[0], sequences[1][:2], sequences[2], sequences[1][2:]])
 
 
+@pytest.mark.parametrize("bring_together", [pack, pad])
+def test_numpy_arrays_are_brought_together_on_the_gpu_in_two_copies(gpu, bring_together):
+    sequences = [normal(length, D) for length in LENGTHS]
+    there = bring_together(sequences, xp=gpu)
+    assert strict_cupy.counts == {"to_device": 2, "to_host": 0}
+    layout = there.layout
+    indices = ("starts", "lengths", "order", "step", "sequence", "old", "last", "reversed", "place")
+    assert_on_gpu([there, *(getattr(layout, name) for name in indices)])
+    assert strict_cupy.counts == {"to_device": 2, "to_host": 0}
+    here = bring_together(sequences)
+    assert_same_bits(there, here)
+    for name in indices:
+        assert_same_bits(getattr(layout, name), getattr(here.layout, name))
+    assert_same_bits(unpack(there), sequences)
+
+
 def test_the_loss_in_many_slices_is_the_same_on_the_gpu(gpu, same_path, monkeypatch):
     monkeypatch.setattr(time_layers, "_LOGITS", 5 * V)  # 5 rows at a time
     on_gpu = run_layer("TimeAffineSoftmaxWithLoss", to_gpu, np.float32)
@@ -599,12 +674,12 @@ MODELS = {
 every_model = pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 
 
-def make_model(model=SimpleRnnlm, **options):
-    return model(V, D, H, rng=np.random.default_rng(0), **options)
+def make_model(model=SimpleRnnlm, rng=None, **options):
+    return model(V, D, H, rng=rng or np.random.default_rng(0), **options)
 
 
 def build_model(device=on_cpu, **options):
-    model = on_the_same_path(make_model(**options))
+    model = make_model(**options)
     if device is to_gpu:
         model.to_gpu()
     return model
@@ -637,12 +712,11 @@ def test_training_gives_the_same_on_the_gpu(gpu, same_path, options):
 
 
 @every_model
-def test_training_never_waits_for_the_gpu_and_sends_only_the_masks(gpu, options):
+def test_a_step_neither_waits_for_the_gpu_nor_sends_anything(gpu, options):
     model, batches = build_model(to_gpu, **options), list(windows(to_gpu))
     strict_cupy.reset_counts()
     train_steps(model, batches)
-    masks = len(batches) * sum(isinstance(layer, TimeDropout) for layer in model.layers)
-    assert strict_cupy.counts == {"to_device": masks, "to_host": 0}
+    assert strict_cupy.counts == {"to_device": 0, "to_host": 0}
 
 
 @every_model
@@ -662,7 +736,7 @@ def test_training_on_packed_sequences_gives_the_same_on_the_gpu(gpu, same_path, 
 
 
 @every_model
-def test_predictions_are_the_same_on_the_gpu(gpu, options):
+def test_predictions_are_the_same_on_the_gpu(gpu, same_path, options):
     ours, theirs = build_model(to_gpu, **options), build_model(**options)
     results = [ours.predict(x) for x, _ in windows(to_gpu)]
     assert_on_gpu(results)
@@ -670,7 +744,7 @@ def test_predictions_are_the_same_on_the_gpu(gpu, options):
 
 
 @every_model
-def test_a_model_with_numpys_shortcuts_trains_nearly_as_on_the_gpu(gpu, options):
+def test_a_model_with_numpys_shortcuts_trains_nearly_as_on_the_gpu(gpu, same_masks, options):
     ours, theirs = (make_model(dtype=float, **options) for _ in range(2))
     ours.to_gpu()
     train_steps(ours, windows(to_gpu))
@@ -773,7 +847,7 @@ def test_evaluation_gives_the_same_on_the_gpu(gpu, same_path, n, options):
 
 
 @every_model
-def test_generation_gives_the_same_on_the_gpu(gpu, options):
+def test_generation_gives_the_same_on_the_gpu(gpu, same_path, options):
     def words(device):
         model = build_model(device, **options)
         train_steps(model, windows(device))
@@ -832,7 +906,7 @@ def test_sentences_train_and_are_measured_alike_on_the_gpu(gpu, same_path, packe
     sentences = [ids(n) for n in (5, 2, 9, 4, 4, 7)]
 
     def fit(device):
-        model = on_the_same_path(build_model(device))
+        model = build_model(device)
         options = {"packed": packed, "pad_id": 3}
         train = SentenceBatches(model.asarrays(*sentences), 4, 3, **options, bucketed=True)
         valid = SentenceBatches(model.asarrays(*sentences[:3]), 2, 3, **options, shuffled=False)
@@ -845,22 +919,23 @@ def test_sentences_train_and_are_measured_alike_on_the_gpu(gpu, same_path, packe
     assert_same_bits(ours[1], theirs[1])
 
 
+@pytest.mark.parametrize("options", [{}, MODELS["dropout"], MODELS["two layers, locked dropout"]])
 @pytest.mark.parametrize("skip_bad_steps", [False, True])
-def test_a_training_on_the_gpu_is_resumed(gpu, same_path, tmp_path, skip_bad_steps):
+def test_a_training_on_the_gpu_is_resumed(gpu, same_path, tmp_path, skip_bad_steps, options):
     words = ids(301)
 
     def fit(device, folder, *ends):
         folder.mkdir()
         for epochs in ends:
             rng = np.random.default_rng(0)
-            model = on_the_same_path(build_model(device))
+            model = build_model(device, rng=rng, **options)
             trainer = RnnlmTrainer(model, Adam(0.01))
             batches = OffsetBatches(*model.asarrays(words[:-1], words[1:]), 5, 6)
             checkpoint = Checkpoint(folder, rng, seconds=0)
             if checkpoint.path.exists():
                 checkpoint.restore(trainer, batches)
-            options = {"checkpoint": checkpoint, "best_path": checkpoint.best_path, "skip_bad_steps": skip_bad_steps}
-            trainer.fit_batches(batches, epochs - trainer.epoch, 0.25, 4, valid=(words[:50], words[1:51]), **options)
+            how = {"checkpoint": checkpoint, "best_path": checkpoint.best_path, "skip_bad_steps": skip_bad_steps}
+            trainer.fit_batches(batches, epochs - trainer.epoch, 0.25, 4, valid=(words[:50], words[1:51]), **how)
         return records(trainer.history), model.params, trainer.optimizer.m, model.state
 
     ours = fit(to_gpu, tmp_path / "gpu", 1, 2)
@@ -871,29 +946,91 @@ def test_a_training_on_the_gpu_is_resumed(gpu, same_path, tmp_path, skip_bad_ste
     assert_same_bits(*([x for state in states for x in state if x is not None] for states in (ours[3], theirs[3])))
 
 
-def test_the_trainer_takes_two_numbers_a_record_from_the_gpu(gpu, tmp_path):
-    model, words = build_model(to_gpu), ids(301)
+# What crosses the bus in a training, and when
+
+
+@every_model
+def test_a_training_sends_the_text_and_waits_once_a_record(gpu, options):
+    model, words = build_model(to_gpu, **options), ids(301)
     strict_cupy.reset_counts()
-    history = RnnlmTrainer(model, SGD(1.0)).fit(words[:-1], words[1:], 2, 5, 6, 0.25, 4)
+    history = RnnlmTrainer(model, Adam(0.01)).fit(words[:-1], words[1:], 2, 5, 6, 0.25, 4)
     assert len(history) == 6
-    assert strict_cupy.counts == {"to_device": 2, "to_host": 2 * len(history)}  # to the device: the text
+    assert strict_cupy.counts == {"to_device": 2, "to_host": len(history)}  # to the device: words, and labels
+
+
+@every_model
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_batch_of_sentences_sends_one_small_array_and_its_windows_nothing(gpu, options, packed):
+    model = build_model(to_gpu, **options)
+    lengths = [9, 2, 5, 4, 4, 7, 3]
+    batches = SentenceBatches(model.asarrays(*(ids(n) for n in lengths)), 3, 2, packed=packed)
+    sizes, asarray = [], gpu.asarray
+
+    def spy(a):
+        sizes.append(len(a))
+        return asarray(a)
+
+    gpu.asarray = spy
+    try:
+        strict_cupy.reset_counts()
+        history = RnnlmTrainer(model, Adam(0.01)).fit_batches(batches, 2, 0.25, 3)
+    finally:
+        gpu.asarray = asarray
+    windows = history[-1]["iteration"]
+    assert windows > 2 * len(sizes)
+    assert strict_cupy.counts == {"to_device": len(sizes), "to_host": len(history)}
+    expected = [2 * len(batch) for epoch in (0, 1) for batch in batches_of_epoch(batches, epoch)]
+    if packed:  # N starts, lengths and places, and the first row of each of T steps
+        longest = [max(batches.lengths[batch]) for epoch in (0, 1) for batch in batches_of_epoch(batches, epoch)]
+        expected = [3 * size // 2 + T for size, T in zip(expected, longest)]
+    assert sizes == expected
+
+
+def batches_of_epoch(batches, epoch):
+    return deal(batches.lengths, batches.batch_size, np.random.default_rng([batches.seed, epoch]))
+
+
+def test_measuring_waits_once(gpu):
+    model, words = build_model(to_gpu), ids(301)
+    sentences = SentenceBatches(model.asarrays(*(ids(n) for n in (9, 2, 5, 4))), 2, 2)
+    (words,) = model.asarrays(words)
+    for measure in (
+        lambda: evaluate(model, words[:-1], words[1:], 3, 7),
+        lambda: evaluate_windows(model, sentences),
+    ):
+        strict_cupy.reset_counts()
+        measure()
+        assert strict_cupy.counts["to_host"] == 1
+
+
+def test_a_record_says_how_much_memory_of_the_gpu_is_taken(gpu, capsys):
+    words = ids(301)
+    for device in (to_gpu, on_cpu):
+        RnnlmTrainer(build_model(device), SGD(1.0)).fit(words[:-1], words[1:], 1, 5, 6)
+        line = capsys.readouterr().out
+        assert ("  GPU memory 3 MiB used, 4 MiB held\n" in line) == (device is to_gpu)
+        assert ("GPU" in line) == (device is to_gpu)
 
 
 # Classifiers
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize(
+every_classifier = pytest.mark.parametrize(
     ("model", "options"),
     [
         (RnnClassifier, {}),
+        (RnnClassifier, {"pool": "mean", "bidirectional": True}),
         (LstmClassifier, {"dropout": 0.3, "layers": 2}),
         (LstmClassifier, {"bidirectional": True, "fixed_embedding": True}),
     ],
 )
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@every_classifier
 def test_classifiers_give_the_same_on_the_gpu(gpu, same_path, model, options, padded):
     def train(device):
-        classifier = on_the_same_path(model(V, D, H, 3, rng=np.random.default_rng(0), **options))
+        classifier = model(V, D, H, 3, rng=np.random.default_rng(0), **options)
         if device is to_gpu:
             classifier.to_gpu()
         texts, rule, losses = [ids(length) for length in LENGTHS], Adam(0.1), []
@@ -911,136 +1048,24 @@ def test_classifiers_give_the_same_on_the_gpu(gpu, same_path, model, options, pa
     assert np.array_equal(probabilities, expected_probabilities)
 
 
-def test_the_classifier_script_on_the_gpu(gpu, same_path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    options = ["--quick", "--max-texts", "60", "--dropout", "0.2", "--epochs", "1"]
-    ours = train_classifier.main([*options, "--gpu", "--name", "gpu"])
-    assert strict_cupy.counts["to_device"] > 0
-    assert ours == train_classifier.main([*options, "--name", "cpu"])
-    with np.load("runs/gpu/best_weights.npz") as a, np.load("runs/cpu/best_weights.npz") as b:
-        assert all(np.array_equal(a[name], b[name]) for name in b.files)
+@pytest.mark.parametrize("padded", [False, True])
+@every_classifier
+def test_a_step_of_a_classifier_sends_nothing_and_its_batch_three_arrays(gpu, model, options, padded):
+    classifier = model(V, D, H, 3, rng=np.random.default_rng(0), **options)
+    classifier.to_gpu()
+    strict_cupy.reset_counts()
+    xs = classifier.batch([ids(length) for length in LENGTHS], padded)
+    (ts,) = classifier.asarrays(np.array([2, 0, 1]))
+    assert strict_cupy.counts == {"to_device": 3, "to_host": 0}  # words, where they go, and classes
+    assert_on_gpu(train_steps(classifier, [(xs, ts), (xs, ts)]))
+    assert strict_cupy.counts == {"to_device": 3, "to_host": 0}
 
 
-def test_the_sine_script_on_the_gpu(gpu, same_path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    options = ["--epochs", "2", "--cycles", "20", "--free-cycles", "1"]
-    ours = train_sine.main([*options, "--gpu"])
-    assert strict_cupy.counts["to_device"] > 0
-    assert ours == train_sine.main(options)
+# Without a GPU
 
 
-def test_the_script_of_two_sequences_on_the_gpu(gpu, same_path, capsys):
-    options = ["--show-every", "5", "--max-steps", "12"]
-    train_sequences.main([*options, "--gpu"])
-    ours = capsys.readouterr().out
-    assert strict_cupy.counts["to_device"] > 0
-    train_sequences.main(options)
-    assert ours == capsys.readouterr().out != ""
-
-
-@pytest.mark.parametrize("form", ["sentence", "stream"])
-def test_the_script_word_by_word_on_the_gpu(gpu, same_path, tmp_path, form):
-    path = tmp_path / "text.txt"
-    path.write_text("\n".join(f"a b{k % 5} c{k % 3} ." for k in range(40)), encoding="utf-8")
-    options = ["--corpus", str(path), "--form", form, "--update-every", "7"]
-    ours = sentence_rnn.main([*options, "--gpu"])
-    assert strict_cupy.counts["to_device"] > 0
-    assert ours == sentence_rnn.main(options)
-
-
-# The command line
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A working folder with a text in it."""
-    monkeypatch.chdir(tmp_path)
-    words = [f"w{i}" for i in np.random.default_rng(0).geometric(0.05, 4000)]
-    lines = [" ".join(words[i : i + 12]) for i in range(0, len(words), 12)]
-    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
-    return tmp_path
-
-
-def run_script(capsys, name, *options):
-    """Run the training script; return the test perplexity, the weights and the sentences it wrote."""
-    perplexity = train_rnnlm.main(["--quick", "--corpus", "text.txt", "--name", name, *options])
-    with np.load(Path("runs") / name / "best_weights.npz") as file:
-        weights = [file[key] for key in file.files]
-    sentences = [line for line in capsys.readouterr().out.splitlines() if line.startswith(">")]
-    return perplexity, weights, sentences
-
-
-def test_the_script_gives_the_same_on_the_gpu(gpu, same_path, folder, capsys):
-    options = ("--dropout", "0.1", "--tie-weights", "--optimizer", "adam", "--lr", "0.01", "--eval-interval", "2")
-    ours = run_script(capsys, "gpu", "--gpu", *options)
-    assert strict_cupy.counts["to_device"] > 0
-    theirs = run_script(capsys, "cpu", *options)
-    assert ours[0] == theirs[0]
-    assert_same_bits(ours[1], theirs[1])
-    assert ours[2] == theirs[2] != []
-    files = {path.name for path in (folder / "runs" / "gpu").iterdir()}
-    assert files == set(RESULTS)
-
-
-def test_the_script_for_sentences_gives_the_same_on_the_gpu(gpu, same_path, folder, capsys):
-    def run(name, *options):
-        options = ["--quick", "--corpus", "text.txt", "--tokenizer", "word", "--name", name, *options]
-        found = train_sentence_rnnlm.main([*options, "--dropout", "0.1", "--max-documents", "60"])
-        return found, [line for line in capsys.readouterr().out.splitlines() if line.startswith(">")]
-
-    ours = run("gpu", "--gpu")
-    assert strict_cupy.counts["to_device"] > 0
-    assert ours == run("cpu")
-
-
-def test_the_script_starts_from_saved_weights_on_the_gpu(gpu, same_path, folder, capsys):
-    _, weights, _ = run_script(capsys, "first", "--dropout", "0.1")
-    options = ("--dropout", "0.1", "--weights", "runs/first/best_weights.npz", "--lr", "1")
-    ours, theirs = run_script(capsys, "gpu", "--gpu", *options), run_script(capsys, "cpu", *options)
-    assert ours[0] == theirs[0]
-    assert_same_bits(ours[1], theirs[1])
-    assert not np.array_equal(weights[0], ours[1][0])
-
-
-def test_the_script_with_numpys_shortcuts_is_nearly_the_same(gpu, folder, capsys):
-    ours, theirs = run_script(capsys, "gpu", "--gpu"), run_script(capsys, "cpu")
-    assert ours[0] == pytest.approx(theirs[0], rel=1e-4)
-
-
-def no_cupy(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)  # makes `import cupy` fail
-
-
-def no_device(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
-    monkeypatch.setattr(strict_cupy.cupy.cuda.runtime, "getDeviceCount", lambda: 0)
-
-
-def no_driver(monkeypatch):
-    def fail():
-        raise strict_cupy.CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
-
-    monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
-    monkeypatch.setattr(strict_cupy.cupy.cuda.runtime, "getDeviceCount", fail)
-
-
-@pytest.mark.parametrize("obstacle", [no_cupy, no_device, no_driver])
-def test_without_a_gpu_the_script_says_in_one_line_what_to_install(monkeypatch, folder, capsys, obstacle):
-    obstacle(monkeypatch)
-    with pytest.raises(SystemExit) as stop:
-        train_rnnlm.main(["--quick", "--corpus", "text.txt", "--gpu"])
-    assert stop.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert "cuda12" in err
-    assert "cuda13" in err
-    assert not (folder / "runs").exists()
-
-
-@pytest.mark.parametrize("obstacle", [no_cupy, no_device, no_driver])
-def test_without_a_gpu_nothing_moves(monkeypatch, obstacle):
-    obstacle(monkeypatch)
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_nothing_moves():
     model = build_model()
     for attempt in (require_gpu, model.to_gpu, lambda: to_gpu(np.zeros(3))):
         with pytest.raises(GpuUnavailable, match="cuda12"):

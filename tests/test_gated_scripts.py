@@ -425,7 +425,7 @@ DAMAGES = [
         ({"options": changed(key, value)}, "does not describe a model")
         for key, values in {
             "model": ["Transformer", "", None, 3, ["LstmLm"], {}],
-            "arguments": [None, "many", 3, [], [8, 8, 8], {}],
+            "arguments": [None, "many", 3, [], [8, 8, 8], [["vocab_size", 8]], {}],
             "unit": ["sentence", None, ["char"], 1],
         }.items()
         for value in values

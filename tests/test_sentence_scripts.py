@@ -403,11 +403,12 @@ def test_texts_learnt_by_heart_reach_the_entropy_of_choosing_one(run, text):
     length = np.mean([len(document.split()) + 1 for document in documents])
     assert f"= {np.log(12) / length:.4f}" in output
     assert 1 <= ratio <= 1.1
-    assert output.splitlines()[-2].endswith("recited 12 of 12")
+    measured = [line for line in output.splitlines() if "recited" in line]
+    assert all(line.startswith(f"epoch {10 * k:3d}  loss ") for k, line in enumerate(measured[:-1], start=1))
+    assert measured[-1] == measured[-2].replace(f"epoch {10 * len(measured) - 10:3d}", "in the end")
+    assert measured[-1].endswith("recited 12 of 12")
     folder = Path("runs/poems")
-    assert sorted(path.name for path in folder.iterdir()) == [
-        *("best_weights.npz", "learning_curve.png", "options.json", "tokenizer.json")
-    ]
+    assert sorted(path.name for path in folder.iterdir()) == [*RESULTS, "tokenizer.json"]
     # From the shortest beginning that no other text has, the likeliest words are those of the text.
     found = load_run(folder)
     beginnings = memorize.unique_beginnings([[1, *found.tokenizer.encode(document)] for document in documents])
@@ -428,7 +429,7 @@ def test_unique_beginnings_by_hand():
 
 
 def test_texts_are_different_and_short(text):
-    texts = memorize.choose_texts(str(text), 5, 21)
+    texts = memorize.choose_texts(dataset.load_documents(str(text)), 5, 21)
     assert len(set(texts)) == 5
     assert max(map(len, texts)) <= 21
 

@@ -535,3 +535,12 @@ def test_a_locked_mask_drops_a_share_p_and_keeps_the_mean():
     ys = TimeDropout(0.3, np.random.default_rng(0), locked=True).forward(np.ones((300, 2, 300)))
     assert (ys == 0).mean() == pytest.approx(0.3, abs=0.01)
     assert ys.mean() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_masks_of_one_seed_are_always_the_same(locked):
+    layer, rng = TimeDropout(0.5, np.random.default_rng(7), locked), np.random.default_rng(7)
+    for _ in range(2):
+        ys = layer.forward(np.ones((2, 3, 4)))
+        drawn = rng.random((2, 1, 4) if locked else (3, 2, 4), dtype=np.float32) >= 0.5  # steps first, unless locked
+        assert np.array_equal(ys, np.broadcast_to(2.0 * (drawn if locked else drawn.swapaxes(0, 1)), ys.shape))

@@ -89,15 +89,15 @@ def test_valid_perplexity_is_measured_after_each_epoch_and_the_best_weights_are_
     assert measured[1] < measured[0]
     best = build()
     best.load(tmp_path / "best.npz")
-    assert perplexity(evaluate(best, *VALID)) == pytest.approx(measured[1]) == trainer.best_perplexity
+    assert perplexity(evaluate(best, *VALID)) == pytest.approx(measured[1]) == trainer.best
 
 
 def test_best_weights_are_not_the_last_when_training_gets_worse(tmp_path):
     trainer = fit(lr=0.01, valid=VALID, best_path=tmp_path / "best.npz")
-    best = trainer.best_perplexity
+    best = trainer.best
     trainer.optimizer.lr = 50.0  # ruins it
     trainer.fit(*TEXT, 1, **SIZES, valid=VALID, best_path=tmp_path / "best.npz")
-    assert trainer.history[-1]["valid_perplexity"] > best == trainer.best_perplexity
+    assert trainer.history[-1]["valid_perplexity"] > best == trainer.best
     trainer.model.load(tmp_path / "best.npz")
     assert perplexity(evaluate(trainer.model, *VALID)) == pytest.approx(best)
 
@@ -127,6 +127,31 @@ def test_a_second_fit_goes_on(tmp_path):
     assert tuple(rows[0]) == FIELDS
     assert [float(row["train_perplexity"]) for row in rows] == [r["train_perplexity"] for r in trainer.history]
     assert rows[0]["valid_perplexity"] == ""
+
+
+@pytest.mark.parametrize("end", [0.35, 1.0])  # inside the first epoch, of 20 steps, and at its end
+def test_a_record_that_is_enough_ends_the_training_with_its_epoch(end, capsys):
+    trainer = fit(max_epoch=5, eval_interval=7, on_record=lambda record: record["epoch"] == end, verbose=False)
+    assert [record["epoch"] for record in trainer.history] == [0.35, 0.7, 1]
+    assert trainer.optimizer.t == 20
+    assert not trainer.interrupted
+    assert capsys.readouterr().out == ""
+    trainer.fit(*TEXT, 2, **SIZES)  # goes on, to its end
+    assert trainer.epoch == 3
+
+
+def test_what_is_done_with_a_record_does_not_slow_training_down(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("common.trainer.time.perf_counter", lambda: now[0])
+
+    def slow(seconds):
+        now[0] += seconds
+
+    model = build()
+    backward = model.backward
+    monkeypatch.setattr(model, "backward", lambda dout: (slow(0.5), backward(dout)))  # 20 words in half a second
+    trainer = fit(model, max_epoch=2, eval_interval=5, on_record=lambda record: slow(100.0))
+    assert {record["tokens_per_second"] for record in trainer.history} == {40.0}
 
 
 def test_restart_begins_each_epoch_with_a_state_of_zeros(monkeypatch):

@@ -239,8 +239,8 @@ def empty(shape: int | Sequence[int], dtype: type = float) -> ndarray:
     return _junk(np.empty(_plain(shape), dtype))
 
 
-def empty_like(a: ndarray) -> ndarray:
-    return _junk(np.empty_like(_unwrap_array(a)))
+def empty_like(prototype: ndarray) -> ndarray:
+    return _junk(np.empty_like(_unwrap_array(prototype)))
 
 
 def _junk(x: np.ndarray) -> ndarray:
@@ -261,8 +261,8 @@ def ones_like(a: ndarray) -> ndarray:
     return ndarray(np.ones_like(_unwrap_array(a)))
 
 
-def full(shape: int | Sequence[int], value: float, dtype: type | None = None) -> ndarray:
-    return ndarray(np.full(_plain(shape), value, dtype))
+def full(shape: int | Sequence[int], fill_value: float, dtype: type | None = None) -> ndarray:
+    return ndarray(np.full(_plain(shape), fill_value, dtype))
 
 
 def result_type(*arrays: ndarray) -> np.dtype:
@@ -274,12 +274,20 @@ def arange(start: int, stop: int | None = None, step: int = 1, dtype: type | Non
     return ndarray(np.arange(start, stop, step, dtype))
 
 
+def searchsorted(a: ndarray, v: ndarray, side: str = "left") -> ndarray:
+    return _wrap(np.searchsorted(_unwrap_array(a), _unwrap_array(v), side=side))
+
+
+def argsort(a: ndarray) -> ndarray:
+    return _wrap(np.argsort(_unwrap_array(a)))
+
+
 def ascontiguousarray(a: ndarray) -> ndarray:
     return ndarray(np.ascontiguousarray(_unwrap_array(a)))
 
 
-def concatenate(arrays: Sequence[ndarray], axis: int = 0) -> ndarray:
-    return ndarray(np.concatenate([_unwrap_array(a) for a in arrays], axis=axis))
+def concatenate(tup: Sequence[ndarray], axis: int = 0) -> ndarray:
+    return ndarray(np.concatenate([_unwrap_array(a) for a in tup], axis=axis))
 
 
 def where(condition: ndarray, x: ndarray | float, y: ndarray | float) -> ndarray:
@@ -305,6 +313,35 @@ def scatter_add(target: ndarray, index: ndarray, rows: ndarray) -> None:
     backend.scatter_add(_unwrap_array(target), _unwrap_array(index), _unwrap_array(rows))
 
 
+class Philox4x3210:
+    """In place of CuPy's bit generator, which seeds itself through NumPy's SeedSequence, too."""
+
+    def __init__(self, seed: int) -> None:
+        if type(seed) is not int:
+            raise TypeError(f"a seed of type {type(seed)}")
+        self._hidden = np.random.Philox(seed)
+
+
+class Generator:
+    """In place of ``cupy.random.Generator``: its numbers are made on the device."""
+
+    def __init__(self, bit_generator: Philox4x3210) -> None:
+        self._hidden = np.random.Generator(bit_generator._hidden)
+
+    def random(self, size: Sequence[int], dtype: type = np.float64) -> ndarray:
+        return ndarray(self._hidden.random(_plain(size), dtype))
+
+
+class MemoryPool:
+    """In place of ``cupy.cuda.MemoryPool``: of a device with 3 of 4 MiB in use."""
+
+    def used_bytes(self) -> int:
+        return 3 * 2**20
+
+    def total_bytes(self) -> int:
+        return 2**22
+
+
 class CUDARuntimeError(RuntimeError):
     """What CuPy raises when there is no device or no driver."""
 
@@ -324,14 +361,16 @@ _RUNTIME = SimpleNamespace(
 _ELEMENTWISE = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "tanh", "matmul")
 _FUNCTIONS = (
     *(asarray, empty, empty_like, zeros, zeros_like, ones_like, full, result_type),
-    *(arange, ascontiguousarray, concatenate, where, vdot),
+    *(arange, searchsorted, argsort, ascontiguousarray, concatenate, where, vdot),
 )
 
 cupy = _module(
     "cupy",
     __version__="0",
     ndarray=ndarray,
-    cuda=SimpleNamespace(runtime=_RUNTIME),
+    cuda=SimpleNamespace(runtime=_RUNTIME, MemoryPool=MemoryPool),
+    random=SimpleNamespace(Generator=Generator, Philox4x3210=Philox4x3210),
+    get_default_memory_pool=MemoryPool,
     **{name: _elementwise(getattr(np, name)) for name in _ELEMENTWISE},
     **{function.__name__: function for function in _FUNCTIONS},
 )
