@@ -118,3 +118,15 @@ def test_a_subword_model_with_tokens_that_are_not_utf8_is_refused(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(model[:1000].replace("猫".encode(), b"a\xff\xfe") + model[1000:])
     with pytest.raises(DatasetError, match=r"tokens that are not UTF-8"):
         load_tokenizer(tmp_path)
+
+
+def test_a_subword_model_whose_tables_lead_out_of_memory_is_refused(tmp_path):
+    """SentencePiece before 0.2.2 reads it, and ends the process with the first text."""
+    model = bytearray(trained("subword").to_bytes())
+    size = (179_200).to_bytes(4, "little")  # of the tree of characters to normalise, 4 bytes a node
+    start = model.index(size) + len(size)
+    for k in range(start, start + 179_200, 4):
+        model[k : k + 4] = (int.from_bytes(model[k : k + 4], "little") | 0x7FFFFE00).to_bytes(4, "little")  # far away
+    (tmp_path / "tokenizer.model").write_bytes(model)
+    with pytest.raises(DatasetError, match="not a SentencePiece model, or it is damaged"):
+        load_tokenizer(tmp_path).encode("the cat")
