@@ -156,6 +156,9 @@ class Groups:
                                  0 0 1 @ row 1  =  row 2         -> sums[1]
                                          row 2
         """
+        if len(rows) <= _BLOCK:
+            member = np.arange(len(self.distinct))[:, None] == self.index
+            return member.astype(rows.dtype) @ rows
         sums = np.zeros((len(self.distinct), rows.shape[1]), dtype=rows.dtype)
         for start in range(0, len(rows), _BLOCK):
             block = slice(start, start + _BLOCK)

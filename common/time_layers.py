@@ -269,7 +269,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
             h1 = xp.concatenate([h[rows], xp.ones_like(h[rows, :1])], axis=1)  # what W and b are multiplied by
             y = self._room(len(h1), h)
             y_t, total = self._exp_logits(h1, t_, y)
-            loss += (w * (xp.log(total) - y_t)).sum()
+            loss += w @ (xp.log(total) - y_t)
             if self.training:
                 # dlogits = w (y / total - onehot(t)) = r (y - total onehot(t)) with r = w / total:
                 # r will scale the H columns of h and dh, not the many more columns of y.
