@@ -167,7 +167,8 @@ def make_model(options: dict[str, object], models: dict[str, type[Model]], weigh
     arguments = options["arguments"]
     if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
         raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
-    V, D, H, layers = (arguments[name] for name in ("vocab_size", "wordvec_size", "hidden_size", "layers"))
+    V, D, H = (arguments[name] for name in ("vocab_size", "wordvec_size", "hidden_size"))
+    layers = arguments.get("layers", 1)
     C = 0 if arguments.get("tie_weights") else arguments.get("classes", V)
     if not all(isinstance(size, int) for size in (V, D, H, C, layers)):
         raise TypeError(f"sizes must be whole numbers, got {str([V, D, H, C, layers])[:100]}")
