@@ -157,6 +157,7 @@ class Ranks(Alone):
             time.sleep(_PATIENCE)
             sys.stderr.write(said.getvalue())
         if kind is not SystemExit:
+            print(f"rank {self.rank} of {self.size} has failed:", file=sys.stderr)
             traceback.print_exception(kind, error, trace)
         sys.stderr.flush()
         time.sleep(_DELIVERY)

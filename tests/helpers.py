@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,15 @@ def run_script(script: str, *options: object, folder: Path, stdin: bytes = b"") 
     outputs = ended.stdout, ended.stderr
     ended.stdout, ended.stderr = (output.decode("utf-8").replace(os.linesep, "\n") for output in outputs)
     return ended
+
+
+def launcher() -> str:
+    """The mpiexec beside this Python, or that of the system."""
+    pytest.importorskip("mpi4py", reason='MPI is not installed: pip install -e ".[mpi]"')
+    here = shutil.which("mpiexec", path=Path(sys.executable).parent) or shutil.which("mpiexec")
+    if here is None:
+        pytest.skip("there is no mpiexec")
+    return here
 
 
 def assert_one_line(ended: subprocess.CompletedProcess, script: str) -> None:

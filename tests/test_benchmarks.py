@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import write_text
+from helpers import launcher, write_text
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -58,7 +58,7 @@ def test_bad_numbers_of_sentences_exit_with_code_2(tmp_path, option):
 
 
 def test_scaling_is_measured_and_predicted(tmp_path):
-    pytest.importorskip("mpi4py", reason="MPI is not installed")
+    launcher()  # skips where there is none
     sizes = ["--vocab-size", "50", "--hidden-size", "8", "--rounds", "1", "--steps", "2"]
     result = run(*sizes, "--json", "a.json", cwd=tmp_path, script="scaling.py")
     assert result.returncode == 0, result.stderr

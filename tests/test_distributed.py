@@ -1,7 +1,6 @@
 """Many processes train as one: the same course, to rounding; and if one of them fails, all end."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ENVIRONMENT, SCRIPTS, perplexities, write_text
+from helpers import ENVIRONMENT, SCRIPTS, launcher, perplexities, write_text
 from train_in_ranks import CASES, train
 
 from ch05_rnn import train_rnnlm
@@ -19,15 +18,6 @@ from common.batching import OffsetBatches, SentenceBatches
 
 WORKER = Path(__file__).with_name("train_in_ranks.py")
 SECONDS = 30  # in which a training with a dead rank must have ended; 10 times what it takes
-
-
-def launcher():
-    """The mpiexec beside this Python, or that of the system."""
-    pytest.importorskip("mpi4py", reason='MPI is not installed: pip install -e ".[mpi]"')
-    here = shutil.which("mpiexec", path=Path(sys.executable).parent) or shutil.which("mpiexec")
-    if here is None:
-        pytest.skip("there is no mpiexec")
-    return here
 
 
 def start(n, *command, folder, environment=ENVIRONMENT):
@@ -160,7 +150,7 @@ def test_an_error_on_one_rank_ends_all(tmp_path):
     code, _, errors = run(3, WORKER, tmp_path, "fail", folder=tmp_path, timeout=SECONDS)
     assert code == 1
     assert "ZeroDivisionError" in errors
-    assert "rank 2" in errors
+    assert "rank 2 of 3 has failed:" in errors
 
 
 def test_a_rank_that_ends_early_ends_all_and_what_it_said_is_heard(tmp_path):
