@@ -90,7 +90,7 @@ def test_a_training_goes_on_with_another_number_of_ranks(outcomes, tmp_path, bef
             assert_close(dict(found), outcomes[1])
 
 
-def test_a_training_in_ranks_goes_on_without_mpi(tmp_path):
+def test_a_training_in_ranks_goes_on_alone(tmp_path):
     text, options = write_text(tmp_path / "text.txt"), ["--dropout", 0, "--epochs", 2, "--seed", 3]
     options += ["--wordvec-size", 8, "--hidden-size", 8, "--samples", 1, "--batch-size", 4, "--time-size", 5]
     script = SCRIPTS["train_rnnlm.py"]
