@@ -159,6 +159,25 @@ def lose(ranks: Ranks, folder: Path) -> None:
     trainer.fit_batches(batches, 1)
 
 
+def count(ranks: Ranks, folder: Path) -> None:
+    """Say which arrays are added up in one step, by their bytes, and how many bytes all gradients have."""
+    added, comm = [], ranks.comm
+
+    class Counting:
+        Bcast = comm.Bcast
+
+        @staticmethod
+        def Allreduce(place: object, array: np.ndarray) -> None:
+            added.append(array.nbytes)
+            comm.Allreduce(place, array)
+
+    ranks.comm = Counting
+    trainer, batches, _ = build("plain", ranks)
+    x, t = next(iter(batches))
+    ranks.loss_and_gradients(trainer.model, batches, x, t, 1.0)
+    print(*added, sum(g.nbytes for g in trainer.model.grads))
+
+
 def threads(ranks: Ranks, folder: Path) -> None:
     """Say how many threads each rank's BLAS has."""
     from threadpoolctl import threadpool_info
