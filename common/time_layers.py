@@ -274,7 +274,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
                 # dlogits = w (y / total - onehot(t)) = r (y - total onehot(t)) with r = w / total:
                 # r will scale the H columns of h and dh, not the many more columns of y.
                 y[xp.arange(len(t_)), t_] -= total
-                self.slice = rows, h1, y, (w / total)[:, None]
+                self.slice = rows, h[rows], y, (w / total)[:, None]
         return loss
 
     def backward(self, dout: float = 1.0) -> Array:
@@ -295,10 +295,11 @@ class TimeAffineSoftmaxWithLoss(Layer):
 
     def _use_slice(self) -> tuple[Array, Array]:
         """Set the rows of dh that belong to the slice; return r ⊙ [h 1] and y, whose product is its d[W; b]."""
-        rows, h1, y, r = self.slice
-        dh = get_array_module(y).matmul(y, self.W.data.T, out=self.dh[rows])
+        rows, h, y, r = self.slice
+        xp = get_array_module(y)
+        dh = xp.matmul(y, self.W.data.T, out=self.dh[rows])
         dh *= r
-        return r * h1, y
+        return xp.concatenate([r * h, r], axis=1), y
 
     def _room(self, rows: int, like: Array) -> Array:
         """Room for logits, (rows, V), kept from step to step: new memory costs as much time as a product."""
