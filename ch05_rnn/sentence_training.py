@@ -104,7 +104,8 @@ def _train_sentence_model(
             ranks.wait()  # until all have read what is replaced now
             if ranks.writes:
                 prepare_run_folder(folder, options)
-                tokenizer.save(folder)
+                if args.resume is None:  # else it is the one that was read from there
+                    tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
     train_batches = make_batches(args, model, tokenizer, documents.train, ranks, shuffled=True)

@@ -33,6 +33,7 @@ from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.npz import NpzReader
 from common.optimizer import SGD, Adam, AdamW, Momentum
 from common.trainer import RnnlmTrainer
+from dataset.tokenizer import Tokenizer
 
 KILLS = int(os.environ.get("RNN_KILLS", "2"))  # in the test of a process that is killed again and again
 
@@ -539,7 +540,7 @@ def start(command, folder):
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=folder,
-        env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -648,6 +649,15 @@ def test_more_epochs_after_the_end(run, text):
     again, output = run(train_rnnlm.main, "--resume", "runs/short")
     assert again == found
     assert "\nepoch" not in output
+
+
+def test_the_tokenizer_that_was_read_is_not_written_again(run, text, monkeypatch):
+    options = ["--corpus", text, "--tokenizer", "word", *RESUMABLE, "--name", "x"]
+    run(train_sentence_rnnlm.main, *options)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tokenizer, "save", lambda *_: pytest.fail("a process that dies here loses the training"))
+        _, output = run(train_sentence_rnnlm.main, "--resume", "runs/x", "--epochs", 2)
+    assert "going on after 1.00 epochs" in output
 
 
 def test_another_learning_rate(run, text):
