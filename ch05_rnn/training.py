@@ -96,7 +96,8 @@ def _train_language_model(
     rng = np.random.default_rng(args.seed)
     with parser.reporting_errors():
         corpus = load_corpus(args)
-        offset_batches(args, corpus, ranks)  # is the text long enough?
+        xs, ts = words_and_successors(corpus.train)
+        batches = OffsetBatches(xs, ts, args.batch_size, args.time_size, args.restart, mine=ranks.mine)
         arguments = {"vocab_size": len(corpus.id_to_word), **{key: vars(args)[key] for key in model_options}}
         model = model_class(**arguments, rng=rng)
         if args.weights is not None and args.resume is None:
@@ -116,7 +117,7 @@ def _train_language_model(
 
     if folder:
         with parser.reporting_errors():
-            train(args, model, corpus, folder, options, rng, ranks)
+            train(args, model, corpus, batches, folder, options, rng, ranks)
     test_perplexity = perplexity(evaluate(model, *words_and_successors(corpus.test), ranks=ranks))
     print(f"test perplexity {test_perplexity:.2f}{bits_a_character(test_perplexity, corpus)}")
     print_samples(args, model, corpus, rng)
@@ -277,21 +278,16 @@ def load_weights(path: Path, model: LanguageModel, corpus: Corpus) -> None:
     model.load(path)
 
 
-def offset_batches(args: argparse.Namespace, corpus: Corpus, ranks: Alone) -> OffsetBatches:
-    xs, ts = words_and_successors(corpus.train)
-    return OffsetBatches(xs, ts, args.batch_size, args.time_size, args.restart, mine=ranks.mine)
-
-
 def train(
     args: argparse.Namespace,
     model: LanguageModel,
     corpus: Corpus,
+    batches: OffsetBatches,
     folder: Path,
     options: dict[str, object],
     rng: np.random.Generator,
     ranks: Alone,
 ) -> None:
-    batches = offset_batches(args, corpus, ranks)
     batches.xs, batches.ts = model.asarrays(batches.xs, batches.ts)
     fit_language_model(
         *(args, model, batches, words_and_successors(corpus.valid), folder, options, rng, ranks),

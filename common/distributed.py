@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from common.batching import OffsetBatches, SentenceBatches
     from common.model import Model
 
+    Batches = OffsetBatches | SentenceBatches
+    Window = Array | PackedSequence | None
+
 _PATIENCE = 1.0  # seconds in which rank 0 may say first what all ranks have to say
 _DELIVERY = 0.3  # seconds that mpiexec needs to pass on what was said
 
@@ -73,14 +76,7 @@ class Alone:
     def send_weights(self, model: Model) -> None:
         """Give all ranks the weights of rank 0."""
 
-    def loss_and_gradients(
-        self,
-        model: Model,
-        batches: OffsetBatches | SentenceBatches,
-        x: Array | PackedSequence | None,
-        t: Array | PackedSequence | None,
-        dout: float,
-    ) -> Array | float:
+    def loss_and_gradients(self, model: Model, batches: Batches, x: Window, t: Window, dout: float) -> Array | float:
         """Set the gradients to those of the loss, times ``dout``, of the window in hand, and return the loss.
 
         x and t are the share of this rank, None if it has no word of the window; loss and gradients are of all ranks.
@@ -175,25 +171,17 @@ class Ranks(Alone):
         for w in joined(model.params):
             self.comm.Bcast(w)
 
-    def loss_and_gradients(
-        self,
-        model: Model,
-        batches: OffsetBatches | SentenceBatches,
-        x: Array | PackedSequence | None,
-        t: Array | PackedSequence | None,
-        dout: float,
-    ) -> float:
+    def loss_and_gradients(self, model: Model, batches: Batches, x: Window, t: Window, dout: float) -> float:
         for layer in model.layers:
             if isinstance(layer, Dropout):
                 layer.rng.begin(batches.layout)
         if x is None:
             model.reset_state()
-            for g in model.grads:
-                g.fill(0)
+            for p in model.parameters:
+                p.zero_grad()
             loss = 0.0
         else:
-            loss = float(model.forward(x, t)) * batches.share
-            model.backward(dout * batches.share)
+            loss = float(super().loss_and_gradients(model, batches, x, t, dout * batches.share)) * batches.share
         for g in joined(model.grads):
             self.comm.Allreduce(self._MPI.IN_PLACE, g)
         return self.sum(loss)[0]
