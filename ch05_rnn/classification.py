@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ch05_rnn.resuming import add_resuming_options, parse_options
-from ch05_rnn.training import fit, prepare_run_folder
+from ch05_rnn.training import add_gpu_option, fit, prepare_run_folder
 from common.backend import require_gpu
 from common.classifier import POOLS, RecurrentClassifier
 from common.classifier_trainer import ClassifierTrainer, TextBatches
@@ -72,7 +72,8 @@ def train_classifier(
         options = {**vars(args), "model": model_class.__name__, "arguments": arguments, "classes": data.classes}
         options["corpus_sha256"] = data.sha256
         prepare_run_folder(folder, options)
-        tokenizer.save(folder)
+        if args.resume is None:
+            tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
     print(f"model {model_class.__name__}: {sum(p.size for p in model.params):,} parameters")
@@ -125,7 +126,7 @@ def add_options(parser: OneLineParser, name: str, pool: str) -> None:
     train.add_argument("--lr", type=positive_float, default=0.001, help="learning rate")
     train.add_argument("--max-grad", type=positive_float, default=1.0, help="longest gradient, over all weights")
     train.add_argument("--seed", type=non_negative_int, default=0, help="seed of all random numbers")
-    train.add_argument("--gpu", action="store_true", help="train on an NVIDIA GPU with CuPy")
+    add_gpu_option(train)
 
     out = parser.add_argument_group("output")
     out.add_argument("--name", help=f"results go to runs/NAME, in place of what is there [{name}-CORPUS]")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.checkpoint import read_options
 from common.cli import OneLineParser, number
+from common.distributed import launched
 
 CHANGEABLE = (
     *("epochs", "lr", "max_grad", "lr_decay", "decay_after", "gpu", "mpi", "checkpoint_seconds", "skip_bad_steps"),
@@ -35,7 +36,8 @@ def add_resuming_options(parser: OneLineParser) -> None:
     )
     group.add_argument(
         "--skip-bad-steps",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help="where loss or gradient is not finite, leave out the step instead of ending with an error; the lines of "
         "the epochs count such steps",
     )
@@ -57,6 +59,11 @@ def parse_options(parser: OneLineParser, argv: list[str] | None, quick: dict[str
     elif args.quick:
         parser.set_defaults(**quick)
         args = parser.parse_args(argv)
+    if launched() > 1 and not vars(args).get("mpi"):
+        parser.error(
+            f"mpiexec has started {launched()} processes, which would each train by itself and write the same files: "
+            + ("let them train together with --mpi" if "mpi" in args else "start this script without it")
+        )
     return args
 
 
@@ -67,7 +74,7 @@ def command_line(parser: OneLineParser, options: dict[str, object]) -> list[str]
         value = options.get(action.dest)
         if action.dest == "resume" or value is None or value is False:
             continue
-        option = action.option_strings[-1]
+        option = action.option_strings[0]
         if isinstance(action.default, list) and isinstance(value, list):  # an option that may be repeated
             words += [f"{option}={each}" for each in value]
         else:

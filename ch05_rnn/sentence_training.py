@@ -17,6 +17,7 @@ from ch05_rnn.training import (
     add_model_options,
     add_output_options,
     add_training_options,
+    check_devices,
     fit_language_model,
     join_ranks,
     prepare_run_folder,
@@ -75,8 +76,9 @@ def train_sentence_model(
     parser = OneLineParser(description=description.splitlines()[0])
     model_options = add_all_options(parser, name, add_options)
     parser.set_defaults(**{**DEFAULTS, **defaults})
-    args = parse_options(parser, argv, QUICK)
-    with join_ranks(parser, args) as ranks:
+    with join_ranks(parser, argv) as ranks:
+        args = parse_options(parser, argv, QUICK)
+        ranks = check_devices(parser, args, ranks)
         return _train_sentence_model(parser, args, ranks, model_class, name, model_options)
 
 

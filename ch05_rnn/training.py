@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from common.batching import OffsetBatches, SentenceBatches
 from common.checkpoint import Checkpoint
 from common.classifier_trainer import TextBatches
 from common.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
-from common.distributed import ALONE, Alone, Ranks
+from common.distributed import ALONE, Alone, Ranks, launched
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
 from common.model import LanguageModel
@@ -80,8 +82,9 @@ def train_language_model(
     parser = OneLineParser(description=description.splitlines()[0])
     model_options = add_all_options(parser, name, add_options)
     parser.set_defaults(**defaults)
-    args = parse_options(parser, argv, {**QUICK, **quick})
-    with join_ranks(parser, args) as ranks:
+    with join_ranks(parser, argv) as ranks:
+        args = parse_options(parser, argv, {**QUICK, **quick})
+        ranks = check_devices(parser, args, ranks)
         return _train_language_model(parser, args, ranks, model_class, name, model_options)
 
 
@@ -110,7 +113,8 @@ def _train_language_model(
             ranks.wait()  # until all have read what is replaced now
             if ranks.writes:
                 prepare_run_folder(folder, options)
-                (folder / "vocabulary.json").write_text(vocabulary_text(corpus), encoding="utf-8")
+                if args.resume is None:
+                    (folder / "vocabulary.json").write_text(vocabulary_text(corpus), encoding="utf-8")
     if args.gpu:
         model.to_gpu()
     print(f"model {model_class.__name__}: {sum(p.size for p in model.params):,} parameters, optimizer {args.optimizer}")
@@ -155,7 +159,10 @@ def add_all_options(
         "otherwise it goes on where the last one stopped, so that windows fall differently",
     )
     add_output_options(parser, name).add_argument(
-        "--watch", action="store_true", help="print each record of the training, and a sentence as the model writes now"
+        "--watch",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="print each record of the training, and a sentence as the model writes now",
     )
     add_resuming_options(parser)
     return model_options
@@ -216,22 +223,41 @@ def add_training_options(train: argparse._ArgumentGroup) -> None:
     train.add_argument("--max-grad", type=positive_float, default=1.0, help="longest gradient, over all weights")
     train.add_argument("--eval-interval", type=positive_int, default=100, help="steps between two records")
     train.add_argument("--seed", type=non_negative_int, default=0, help="seed of all random numbers")
-    train.add_argument("--gpu", action="store_true", help="train on an NVIDIA GPU with CuPy")
+    add_gpu_option(train)
     train.add_argument(
         "--mpi",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help="share each batch with the other processes that mpiexec has started: mpiexec -n 4 python SCRIPT --mpi",
     )
 
 
-def join_ranks(parser: OneLineParser, args: argparse.Namespace) -> Alone:
-    """Join the processes that train together, if there are others. Make sure of the GPU, if there is to be one."""
+def add_gpu_option(train: argparse._ArgumentGroup | OneLineParser) -> None:
+    train.add_argument(
+        "--gpu", action=argparse.BooleanOptionalAction, default=False, help="train on an NVIDIA GPU with CuPy"
+    )
+
+
+def join_ranks(parser: OneLineParser, argv: list[str] | None) -> Alone:
+    """Join the other processes that mpiexec has started, if there are any.
+
+    That comes before all else, options included: who has not joined cannot tell the others that it has failed.
+    """
+    with parser.reporting_errors():
+        return Ranks() if launched() > 1 or "--mpi" in (sys.argv if argv is None else argv) else ALONE
+
+
+def check_devices(parser: OneLineParser, args: argparse.Namespace, ranks: Alone) -> Alone:
+    """Make sure of the GPU, if there is to be one; return what ``--mpi`` asks for."""
     with parser.reporting_errors():
         if args.gpu and args.mpi:
             raise ValueError("processes that share their batches train on CPUs: leave out --gpu or --mpi")
         if args.gpu:
             require_gpu()
-        return Ranks() if args.mpi else Alone()
+        if not args.mpi:
+            return ALONE
+        # A training in ranks that is resumed in one process keeps to the dropout masks of ranks.
+        return Ranks() if ranks is ALONE else ranks
 
 
 def load_corpus(args: argparse.Namespace) -> Corpus:
@@ -262,7 +288,9 @@ def prepare_run_folder(folder: Path, options: dict[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for result in RESULTS:
             (folder / result).unlink(missing_ok=True)
-    (folder / "options.json").write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+    unfinished = folder / "options.json.tmp"  # if the process is killed while it writes, the old options are whole
+    unfinished.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, folder / "options.json")
 
 
 def vocabulary_text(corpus: Corpus) -> str:

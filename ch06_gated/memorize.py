@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import dataset
 from ch05_rnn.resuming import add_resuming_options, parse_options
-from ch05_rnn.training import fit_language_model, prepare_run_folder
+from ch05_rnn.training import add_gpu_option, fit_language_model, prepare_run_folder
 from ch06_gated.lstm_lm import LstmLm
 from common.backend import require_gpu, to_cpu
 from common.batching import SentenceBatches
@@ -91,7 +91,7 @@ def add_options(parser: OneLineParser) -> None:
     parser.add_argument("--close", type=positive_float, default=1.05, help="end when the loss is floor x CLOSE or less")
     parser.add_argument("--interval", type=positive_int, default=10, help="epochs between two lines")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of all random numbers")
-    parser.add_argument("--gpu", action="store_true", help="train on an NVIDIA GPU with CuPy")
+    add_gpu_option(parser)
     parser.add_argument("--name", default="memorize", help="results go to runs/NAME, in place of what is there")
     parser.add_argument("--quick", action="store_true", help="few texts and a small model, to see it run in seconds")
     # What other trainings have options for.
@@ -125,7 +125,8 @@ def main(argv: list[str] | None = None) -> float:
         options = {**vars(args), "model": LstmLm.__name__, "arguments": arguments}
         options |= {"corpus_sha256": documents.sha256, "tokenizer_sha256": tokenizer.sha256}
         prepare_run_folder(folder, options)
-        tokenizer.save(folder)
+        if args.resume is None:
+            tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
     M, length = len(sentences), sum(len(sentence) - 1 for sentence in sentences) / len(sentences)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from common.backend import GpuUnavailable
-from common.distributed import MpiUnavailable
+from common.distributed import INTERRUPTED, MpiUnavailable
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -102,9 +102,9 @@ def patient_ctrl_c() -> Iterator[Callable[[], bool]]:
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run a script's ``main``; Ctrl-C ends it with a line and the exit code that shells expect."""
+    """Run a script's ``main``; Ctrl-C ends it with a line."""
     try:
         main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)

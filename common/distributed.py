@@ -37,12 +37,19 @@ if TYPE_CHECKING:
     Batches = OffsetBatches | SentenceBatches
     Window = Array | PackedSequence | None
 
+INTERRUPTED = 130  # the exit code that shells expect after Ctrl-C
 _PATIENCE = 1.0  # seconds in which rank 0 may say first what all ranks have to say
 _DELIVERY = 0.3  # seconds that mpiexec needs to pass on what was said
 
 
 class MpiUnavailable(RuntimeError):
-    """mpi4py is not installed, or it finds no MPI library."""
+    """mpi4py is not installed, or finds no MPI library, or another than that of mpiexec."""
+
+
+def launched() -> int:
+    """How many processes mpiexec has started, of MPICH and its kin or of Open MPI; 1 without it."""
+    counts = (os.environ.get(name, "") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
+    return max(int(count) if count.isdecimal() else 1 for count in counts)
 
 
 class Alone:
@@ -129,11 +136,18 @@ class Ranks(Alone):
         self._MPI = MPI
         self.comm = MPI.COMM_WORLD
         self.rank, self.size = self.comm.rank, self.comm.size
+        if self.size == 1 < launched():
+            raise MpiUnavailable(
+                f"mpiexec has started {launched()} processes, which cannot find each other: it belongs to another MPI "
+                "than mpi4py does; use the mpiexec beside this Python"
+            )
         self.mine = slice(self.rank, None, self.size)
-        # As many threads in all as there are cores; more would get into each other's way.
+        # As many threads on a machine as it has cores; more would get into each other's way. Everywhere the same
+        # number, as the rounding of a product depends on it.
         neighbours = self.comm.Split_type(MPI.COMM_TYPE_SHARED).size
+        threads = self.comm.allreduce(max(1, cores() // neighbours), MPI.MIN)
         if "OPENBLAS_NUM_THREADS" not in os.environ:
-            threadpool_limits(max(1, cores() // neighbours), "blas")
+            threadpool_limits(threads, "blas")
 
     def __enter__(self) -> Ranks:
         self._streams = sys.stdout, sys.stderr
@@ -152,12 +166,17 @@ class Ranks(Alone):
         if self.rank > 0:
             time.sleep(_PATIENCE)
             sys.stderr.write(said.getvalue())
-        if kind is not SystemExit:
+        if kind is SystemExit:
+            code = error.code if isinstance(error.code, int) else 1
+        elif kind is KeyboardInterrupt:
+            code = INTERRUPTED
+            print("interrupted", file=sys.stderr)
+        else:
+            code = 1
             print(f"rank {self.rank} of {self.size} has failed:", file=sys.stderr)
             traceback.print_exception(kind, error, trace)
         sys.stderr.flush()
         time.sleep(_DELIVERY)
-        code = error.code if kind is SystemExit and isinstance(error.code, int) else 1
         self.comm.Abort(code)
         os._exit(code)  # Abort may come back before it takes effect
 

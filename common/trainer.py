@@ -61,8 +61,8 @@ class RnnlmTrainer:
         The lowest valid perplexity so far; infinity before the first.
     epoch, iteration : int
         Epochs trained to their end, and steps made.
-    skipped : int
-        Steps whose loss or gradient was not finite, and which were not taken.
+    skipped, bad_in_a_row : int
+        Steps whose loss or gradient was not finite, and which were not taken; and how many of them came last.
     interrupted : bool
         Whether Ctrl-C ended the training.
     """
@@ -81,13 +81,13 @@ class RnnlmTrainer:
         self.iteration = 0
         self.skipped = 0
         self.seconds = 0.0
-        self._bad_in_a_row = 0
+        self.bad_in_a_row = 0
         self._meters = {name: self._new_meter() for name in ("epoch_meter", "interval_meter")}
 
     @property
     def state(self) -> dict[str, object]:
         """Where the training stands, in numbers that JSON can hold: all but model, optimizer and history."""
-        numbers = ("epoch", "iteration", "skipped", "seconds", "best")
+        numbers = ("epoch", "iteration", "skipped", "bad_in_a_row", "seconds", "best")
         return {
             **{name: getattr(self, name) for name in numbers},
             **{name: meter.state for name, meter in self._meters.items()},
@@ -305,14 +305,14 @@ class RnnlmTrainer:
         self.iteration += 1
         # On a GPU, to look at the numbers of each step would make the CPU wait.
         if (get_array_module(norm) is np or skip_bad_steps) and not (_finite(loss) and math.isfinite(norm)):
-            self._bad_in_a_row += 1
-            if not skip_bad_steps or self._bad_in_a_row == _MOST_BAD:
+            self.bad_in_a_row += 1
+            if not skip_bad_steps or self.bad_in_a_row >= _MOST_BAD:
                 name, value = ("gradient", norm) if _finite(loss) else ("loss", loss)
                 raise self._gone_wrong(name, float(value), self.epoch + batches.position / len(batches))
             self.skipped += 1
             model.reset_state()  # which may be as bad
             return
-        self._bad_in_a_row = 0
+        self.bad_in_a_row = 0
         self.optimizer.update(model.params, model.grads)
         seconds = self._tick()
         for meter in self._meters.values():

@@ -33,7 +33,6 @@ from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.npz import NpzReader
 from common.optimizer import SGD, Adam, AdamW, Momentum
 from common.trainer import RnnlmTrainer
-from dataset.tokenizer import Tokenizer
 
 KILLS = int(os.environ.get("RNN_KILLS", "2"))  # in the test of a process that is killed again and again
 
@@ -87,7 +86,7 @@ class Training:
         self.trainer = (RnnlmTrainer if texts is None else ClassifierTrainer)(self.model, self.optimizer)
         self.checkpoint = Checkpoint(folder, self.rng, {"name": "a run"}, seconds)
 
-    def run(self, epochs=LAST, kill_at=None, resume=False, **options):
+    def run(self, epochs=LAST, kill_at=None, resume=False, eval_interval=3, **options):
         """Train, or go on; die before update ``kill_at`` of this call."""
         if resume:
             self.checkpoint.restore(self.trainer, self.batches)
@@ -105,7 +104,7 @@ class Training:
                 self.batches,
                 epochs - self.trainer.epoch,
                 0.5,
-                3,
+                eval_interval,
                 valid=self.valid,
                 lr_decay=2.0,
                 best_path=self.checkpoint.best_path,
@@ -348,6 +347,31 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     assert again.trainer.iteration == 6
     assert not list(full.glob("*.tmp"))
     assert_same_end(Training(full).run(resume=True), whole)
+
+
+def test_a_history_may_be_of_any_length(tmp_path):
+    training = Training(tmp_path).run(epochs=1)
+    record = training.trainer.history[-1]
+    training.trainer.history += [{**record, "iteration": k} for k in range(100_000)]
+    training.checkpoint.save(training.trainer, training.batches)
+    again = Training(tmp_path)
+    again.checkpoint.restore(again.trainer, again.batches)
+    assert again.trainer.history == training.trainer.history
+
+
+def test_bad_steps_in_a_row_are_counted_on(tmp_path):
+    def with_bad_steps(training):
+        forward = training.model.forward
+        training.model.forward = lambda x, t: forward(x, t) * (np.inf if training.trainer.iteration >= 3 else 1)
+        return training
+
+    with pytest.raises(FloatingPointError, match="step 13"):
+        with_bad_steps(Training(tmp_path)).run(skip_bad_steps=True, eval_interval=None)
+    again = with_bad_steps(Training(tmp_path))
+    again.checkpoint.restore(again.trainer, again.batches)
+    assert (again.trainer.iteration, again.trainer.bad_in_a_row) == (12, 9)
+    with pytest.raises(FloatingPointError, match="step 13"):
+        again.run(skip_bad_steps=True, eval_interval=None)
 
 
 # Files that are damaged, or of another training
@@ -596,12 +620,13 @@ from common import npz
 from ch05_rnn import train_rnnlm
 
 when, count = sys.argv.pop(1), [0]
-function = {"half written": "fsync", "not renamed": "replace"}[when]
+# The first file that is renamed holds options.
+function, last = {"half written": ("fsync", 7), "not renamed": ("replace", 8)}[when]
 usual = getattr(os, function)
 
 def die(*args):
     count[0] += 1
-    if count[0] == 7:
+    if count[0] == last:
         if when == "half written":
             os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -651,13 +676,51 @@ def test_more_epochs_after_the_end(run, text):
     assert "\nepoch" not in output
 
 
-def test_the_tokenizer_that_was_read_is_not_written_again(run, text, monkeypatch):
-    options = ["--corpus", text, "--tokenizer", "word", *RESUMABLE, "--name", "x"]
-    run(train_sentence_rnnlm.main, *options)
-    with monkeypatch.context() as patch:
-        patch.setattr(Tokenizer, "save", lambda *_: pytest.fail("a process that dies here loses the training"))
-        _, output = run(train_sentence_rnnlm.main, "--resume", "runs/x", "--epochs", 2)
+@pytest.mark.parametrize(
+    ("main", "file", "options"),
+    [
+        (train_rnnlm.main, "vocabulary.json", RESUMABLE),
+        (train_sentence_rnnlm.main, "tokenizer.json", ["--tokenizer", "word", *RESUMABLE]),
+        (memorize.main, "tokenizer.json", ["--quick", "--texts", 9, "--tokenizer", "word", "--epochs", 1]),
+    ],
+)
+def test_what_a_resumed_training_reads_is_not_written_again(run, text, main, file, options):
+    run(main, "--corpus", text, *options, "--name", "x")
+    before = Path("runs/x", file).stat()
+    _, output = run(main, "--resume", "runs/x", "--epochs", 2)
     assert "going on after 1.00 epochs" in output
+    after = Path("runs/x", file).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_options_are_replaced_in_one_move(run, text, monkeypatch):
+    run(train_rnnlm.main, "--corpus", text, *RESUMABLE, "--name", "x")
+    before = Path("runs/x/options.json").read_bytes()
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        with pytest.raises(Killed):
+            run(train_rnnlm.main, "--resume", "runs/x", "--epochs", 2)
+    assert Path("runs/x/options.json").read_bytes() == before
+    assert Path("runs/x/options.json.tmp").exists()
+    run(train_rnnlm.main, "--resume", "runs/x", "--epochs", 2)
+    assert b'"epochs": 2' in Path("runs/x/options.json").read_bytes()
+    assert not list(Path("runs/x").glob("*.tmp"))
+
+
+def test_what_was_switched_on_can_be_switched_off(run, text):
+    flags = ["--watch", "--skip-bad-steps"]
+    _, output = run(train_rnnlm.main, "--corpus", text, *RESUMABLE, *flags, "--name", "x")
+    assert "\nstep " in output
+    _, output = run(train_rnnlm.main, "--resume", "runs/x", "--epochs", 2, "--no-watch", "--no-skip-bad-steps")
+    assert "\nepoch   2" in output
+    assert "\nstep " not in output
+    options = json.loads(Path("runs/x/options.json").read_text())
+    assert not options["watch"]
+    assert not options["skip_bad_steps"]
 
 
 def test_another_learning_rate(run, text):

@@ -197,6 +197,14 @@ def test_a_script_with_numpys_shortcuts_gives_nearly_the_same(gpu, same_masks, f
 # Without a GPU
 
 
+def test_a_training_on_the_gpu_goes_on_without_one(gpu, same_path, folder, capsys, monkeypatch):
+    script = "ch05_rnn/train_rnnlm.py"
+    run(capsys, script, "--gpu", "--epochs", 1)
+    monkeypatch.setattr(gpu.cuda.runtime, "getDeviceCount", lambda: 0)
+    found = main_of(script)(["--resume", "runs/gpu", "--no-gpu", "--epochs", "2"])
+    assert found == run(capsys, script, "--epochs", 2)[0]
+
+
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_a_script_says_in_one_line_what_to_install(folder, capsys):
     with pytest.raises(SystemExit) as stop:

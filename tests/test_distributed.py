@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ENVIRONMENT, SCRIPTS, launcher, perplexities, write_text
-from train_in_ranks import CASES, train
+from train_in_ranks import CASES, begin, train
 
-from ch05_rnn import train_rnnlm
+from ch05_rnn import train_classifier, train_rnnlm
+from ch06_gated import memorize
 from common.backend import cores
 from common.batching import OffsetBatches, SentenceBatches
+from common.distributed import ALONE, launched
 
 WORKER = Path(__file__).with_name("train_in_ranks.py")
 SECONDS = 30  # in which a training with a dead rank must have ended; 10 times what it takes
@@ -90,17 +92,47 @@ def test_a_training_goes_on_with_another_number_of_ranks(outcomes, tmp_path, bef
             assert_close(dict(found), outcomes[1])
 
 
-def test_a_training_in_ranks_goes_on_alone(tmp_path):
+@pytest.mark.parametrize("how", ["one rank", "no launcher", "no MPI"])
+def test_a_training_in_ranks_goes_on_alone(tmp_path, how):
     text, options = write_text(tmp_path / "text.txt"), ["--dropout", 0, "--epochs", 2, "--seed", 3]
     options += ["--wordvec-size", 8, "--hidden-size", 8, "--samples", 1, "--batch-size", 4, "--time-size", 5]
     script = SCRIPTS["train_rnnlm.py"]
     output = succeed(2, script, "--mpi", "--corpus", text, *options, "--name", "x", folder=tmp_path)
-    more = succeed(1, script, "--resume", "runs/x", "--epochs", 3, folder=tmp_path)  # --mpi is an option of the run
-    alone = [sys.executable, script, "--corpus", text, *options, "--epochs", 3, "--name", "y"]
-    alone = subprocess.run(list(map(str, alone)), cwd=tmp_path, env=ENVIRONMENT, capture_output=True, check=True)
-    alone = perplexities(alone.stdout.decode())
-    assert perplexities(output)[:2] == alone[:2]
-    assert perplexities(more)[-1] == alone[-1]
+    whole = perplexities(alone(script, "--corpus", text, *options, "--epochs", 3, "--name", "y", folder=tmp_path))
+    resume = [script, "--resume", "runs/x", "--epochs", 3]  # --mpi is an option of the run
+    if how == "one rank":
+        more = succeed(1, *resume, folder=tmp_path)
+    elif how == "no launcher":
+        more = alone(*resume, folder=tmp_path)
+    else:
+        (tmp_path / "mpi4py.py").write_text("raise ImportError('not here')", encoding="utf-8")
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        more = alone(*resume, "--no-mpi", folder=tmp_path, environment={**ENVIRONMENT, "PYTHONPATH": path})
+    assert perplexities(output)[:2] == whole[:2]
+    assert perplexities(more)[-1] == whole[-1]
+
+
+def alone(script, *options, folder, environment=ENVIRONMENT):
+    command = [sys.executable, str(script), *map(str, options)]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr.decode()
+    return ended.stdout.decode("utf-8")
+
+
+def test_ranks_leave_out_the_same_bad_steps(tmp_path):
+    skipped = [succeed(n, WORKER, tmp_path, "skip", folder=tmp_path).splitlines()[-1] for n in (1, 2)]
+    assert skipped == ["2 skipped", "2 skipped"]
+    with np.load(tmp_path / "skip 1.npz") as one, np.load(tmp_path / "skip 2.npz") as many:
+        assert_close(dict(many), dict(one))
+
+
+def test_a_full_disk_ends_all_ranks_and_leaves_the_last_checkpoint(tmp_path):
+    code, _, errors = run(2, WORKER, tmp_path, "fill_the_disk", folder=tmp_path, timeout=SECONDS)
+    assert code == 1
+    assert errors.count("the file that was there is unchanged") == 1
+    trainer, batches, _, checkpoint = begin("plain", ALONE, tmp_path / "full")
+    checkpoint.restore(trainer, batches)
+    assert trainer.iteration == 4
 
 
 @pytest.mark.parametrize(
@@ -175,6 +207,9 @@ def test_a_loss_that_is_lost_on_one_rank_is_lost_on_all(tmp_path):
     ("options", "reason"),
     [
         (["--corpus", "nothing.txt"], "nothing.txt"),
+        (["--hidden-size", 0], "argument --hidden-size: must be more than 0, got 0"),
+        (["--resume", "runs/none"], "none"),
+        (["--no-mpi"], "mpiexec has started 3 processes, which would each train by itself"),
         (["--batch-size", 2], "a batch of 2 readers cannot be shared by 3 processes"),
         (["--lr", "1e30", "--max-grad", 1e9, "--optimizer", "sgd"], "try a lower learning rate"),
     ],
@@ -186,6 +221,28 @@ def test_what_a_user_can_mend_is_said_once(tmp_path, options, reason):
     lines = [line for line in errors.splitlines() if line.startswith("train_rnnlm.py: error: ")]
     assert len(lines) == 1, errors
     assert reason in lines[0]
+    assert "Traceback" not in errors
+
+
+def test_a_rank_that_does_not_see_the_run_ends_all(tmp_path):
+    here, there = tmp_path / "rank 0", tmp_path / "rank 1"
+    here.mkdir()
+    there.mkdir()
+    text = str(write_text(tmp_path / "text.txt"))
+    script = str(SCRIPTS["train_rnnlm.py"])
+    succeed(2, script, "--mpi", "--quick", "--corpus", text, "--name", "x", folder=here)
+    resume = [sys.executable, script, "--resume", "runs/x", "--epochs", "3"]
+    together = [launcher(), "-wdir", str(here), "-n", "1", *resume, ":", "-wdir", str(there), "-n", "1", *resume]
+    ended = subprocess.run(together, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, timeout=SECONDS)
+    errors = ended.stderr.decode("utf-8")
+    assert ended.returncode == 2
+    assert errors.count("error: [Errno 2] No such file or directory: 'runs/x/checkpoint.npz'") == 1, errors
+
+
+def test_ctrl_c_outside_a_training_is_said_once(tmp_path):
+    code, _, errors = run(2, WORKER, tmp_path, "interrupt", folder=tmp_path, timeout=SECONDS)
+    assert code == 130
+    assert errors.splitlines().count("interrupted") == 1
     assert "Traceback" not in errors
 
 
@@ -214,7 +271,43 @@ def test_ranks_share_the_cores(tmp_path):
         assert output.split() == [str(expected)]
 
 
+def test_all_ranks_have_as_many_threads_as_the_smallest_machine_has_cores(tmp_path):
+    chosen = {name: value for name, value in ENVIRONMENT.items() if name != "OPENBLAS_NUM_THREADS"}
+    command = [sys.executable, str(WORKER), str(tmp_path), "threads"]
+    large, small = (["-n", "1", "env", f"WORKER_CORES={n}", *command] for n in (6, 4))
+    together = [launcher(), *large, ":", *small]
+    ended = subprocess.run(together, cwd=tmp_path, env=chosen, capture_output=True, timeout=SECONDS, check=True)
+    assert ended.stdout.decode().split() == ["2"]
+
+
 # Without ranks
+
+
+@pytest.mark.parametrize(("values", "expected"), [({}, 1), ({"PMI_SIZE": "3"}, 3), ({"PMI_SIZE": "many"}, 1)])
+def test_how_many_processes_mpiexec_has_started(monkeypatch, values, expected):
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    assert launched() == expected
+
+
+def test_an_mpiexec_of_another_mpi_is_an_error(tmp_path):
+    launcher()
+    environment = {**ENVIRONMENT, "OMPI_COMM_WORLD_SIZE": "2"}
+    command = [sys.executable, str(SCRIPTS["train_rnnlm.py"]), "--mpi", "--quick", "--corpus", "bungo"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=SECONDS)
+    assert ended.returncode == 2
+    assert b"2 processes, which cannot find each other" in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("main", [memorize.main, train_classifier.main])
+def test_a_script_for_one_process_is_not_for_mpiexec(monkeypatch, error_line, tmp_path, main):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    assert "start this script without it" in error_line(main, ["--quick"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_mpi_one_line_says_what_to_install(monkeypatch, error_line, tmp_path):

@@ -5,6 +5,8 @@ Without WHAT: train each of CASES, and let rank 0 write to FOLDER/SIZE.npz what 
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.lstm_lm import LstmLm
+from common import distributed
 from common import trainer as trainer_module
 from common.batching import OffsetBatches, SentenceBatches
 from common.checkpoint import Checkpoint
@@ -159,6 +162,46 @@ def lose(ranks: Ranks, folder: Path) -> None:
     trainer.fit_batches(batches, 1)
 
 
+def skip(ranks: Ranks, folder: Path) -> None:
+    """Skip two steps whose loss is not finite on the last rank alone, or on one process."""
+    trainer, batches, _ = build("plain", ranks)
+    forward, made = trainer.model.forward, []
+
+    def spoilt_forward(x: np.ndarray, t: np.ndarray) -> float:
+        made.append(x)
+        return forward(x, t) * (np.inf if len(made) in (3, 9) and ranks.rank == ranks.size - 1 else 1)
+
+    trainer.model.forward = spoilt_forward
+    trainer.fit_batches(batches, 2, 0.5, 3, skip_bad_steps=True)
+    found = outcome(trainer)
+    assert_same_on_all(ranks, found)
+    if ranks.writes:
+        np.savez(folder / f"skip {ranks.size}.npz", **found)
+    print(trainer.skipped, "skipped")
+
+
+def fill_the_disk(ranks: Ranks, folder: Path) -> None:
+    """Rank 0 cannot write the checkpoint that comes after step 5."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write then fails, as on a full disk
+    trainer, batches, _, checkpoint = begin("plain", ranks, folder / "full")
+    update, checkpoint.seconds = trainer.optimizer.update, 0
+
+    def filling_update(params: list[np.ndarray], grads: list[np.ndarray]) -> None:
+        update(params, grads)
+        if trainer.optimizer.t == 5 and ranks.writes:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+
+    trainer.optimizer.update = filling_update
+    trainer.fit_batches(batches, 2, checkpoint=checkpoint)
+
+
+def interrupt(ranks: Ranks, folder: Path) -> None:
+    """Ctrl-C, on all ranks, while they do not train."""
+    raise KeyboardInterrupt
+
+
 def count(ranks: Ranks, folder: Path) -> None:
     """Say which arrays are added up in one step, by their bytes, and how many bytes all gradients have."""
     added, comm = [], ranks.comm
@@ -186,6 +229,8 @@ def threads(ranks: Ranks, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if "WORKER_CORES" in os.environ:
+        distributed.cores = lambda: int(os.environ["WORKER_CORES"])
     folder, *what = sys.argv[1:]
     with Ranks() as ranks:
         globals()[what[0] if what else "train_all"](ranks, Path(folder))
