@@ -1,11 +1,13 @@
-"""Does a long training need more and more memory? Resident memory, every thousandth step of an LSTM.
+"""Does a long training need more and more memory, and what does a checkpoint cost? An LSTM with Adam.
 
 python benchmarks/long_run.py     # 10,000 steps, a record every 20, a checkpoint every 10 s
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
+import time
 
 import numpy as np
 from step_time import memory_mb
@@ -44,14 +46,25 @@ def main(argv: list[str] | None = None) -> float:
             print(f"step {trainer.iteration:6d}  {measured[-1]:7.1f} MB")
 
     with parser.reporting_errors(), tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(folder, rng, seconds=10.0)
         trainer.fit_batches(
             *(batches, -(-steps // an_epoch), 1.0, 20),
             valid=(words[:500], words[1:501]),
             best_path=f"{folder}/best_weights.npz",
             history_path=f"{folder}/history.csv",
-            checkpoint=Checkpoint(folder, rng, seconds=10.0),
+            checkpoint=checkpoint,
             on_record=measure,
         )
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            checkpoint.save(trainer, batches)
+            seconds.append(time.perf_counter() - start)
+        size = checkpoint.path.stat().st_size / 2**20
+    print(
+        f"a checkpoint of {sum(p.size for p in model.params) / 1e6:.2f} million parameters has {size:.1f} MB and takes "
+        f"{statistics.median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
+    )
     growth = measured[-1] - measured[0]
     print(f"{trainer.iteration} steps, {len(trainer.history)} records: memory grew by {growth:.1f} MB")
     return growth

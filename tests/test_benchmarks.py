@@ -79,5 +79,6 @@ def test_a_batch_that_64_ranks_cannot_share_exits_with_code_2(tmp_path):
 def test_a_short_long_run(tmp_path):
     result = run("--quick", cwd=tmp_path, script="long_run.py")
     assert result.returncode == 0, result.stderr
+    assert "\na checkpoint of 0.04 million parameters has 0." in result.stdout
     assert "\n100 steps, 5 records: memory grew by " in result.stdout
     assert not list(tmp_path.iterdir())

@@ -94,11 +94,26 @@ def test_a_training_goes_on_with_another_number_of_ranks(outcomes, tmp_path, bef
 
 @pytest.mark.parametrize("how", ["one rank", "no launcher", "no MPI"])
 def test_a_training_in_ranks_goes_on_alone(tmp_path, how):
-    text, options = write_text(tmp_path / "text.txt"), ["--dropout", 0, "--epochs", 2, "--seed", 3]
-    options += ["--wordvec-size", 8, "--hidden-size", 8, "--samples", 1, "--batch-size", 4, "--time-size", 5]
+    options = ["--corpus", write_text(tmp_path / "text.txt"), "--epochs", 2, "--seed", 3]
+    # Ranks have dropout masks of their own, whatever their number.
+    mpi, dropout = (["--no-mpi"], 0) if how == "no MPI" else (["--mpi"], 0.3)
+    options += [
+        "--dropout",
+        dropout,
+        "--wordvec-size",
+        8,
+        "--hidden-size",
+        8,
+        "--samples",
+        1,
+        "--batch-size",
+        4,
+        "--time-size",
+        5,
+    ]
     script = SCRIPTS["train_rnnlm.py"]
-    output = succeed(2, script, "--mpi", "--corpus", text, *options, "--name", "x", folder=tmp_path)
-    whole = perplexities(alone(script, "--corpus", text, *options, "--epochs", 3, "--name", "y", folder=tmp_path))
+    output = succeed(2, script, "--mpi", *options, "--name", "x", folder=tmp_path)
+    whole = perplexities(alone(script, *mpi, *options, "--epochs", 3, "--name", "y", folder=tmp_path))
     resume = [script, "--resume", "runs/x", "--epochs", 3]  # --mpi is an option of the run
     if how == "one rank":
         more = succeed(1, *resume, folder=tmp_path)
@@ -107,7 +122,7 @@ def test_a_training_in_ranks_goes_on_alone(tmp_path, how):
     else:
         (tmp_path / "mpi4py.py").write_text("raise ImportError('not here')", encoding="utf-8")
         path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-        more = alone(*resume, "--no-mpi", folder=tmp_path, environment={**ENVIRONMENT, "PYTHONPATH": path})
+        more = alone(*resume, *mpi, folder=tmp_path, environment={**ENVIRONMENT, "PYTHONPATH": path})
     assert perplexities(output)[:2] == whole[:2]
     assert perplexities(more)[-1] == whole[-1]
 
