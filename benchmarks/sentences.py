@@ -10,6 +10,7 @@ of its own. They take turns, a batch each, so that a machine that others use too
 median over the batches. Tokens a second count real tokens, not padding.
 
 The second table has the peak memory, without dropout, of steps with all T tokens of 64 full sequences in one window.
+Memory is the highest that a process reached, less what it had with libraries and text loaded.
 """
 
 from __future__ import annotations
@@ -27,9 +28,13 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from step_time import memory_mb, threads
+
+if TYPE_CHECKING:
+    from common.batching import SentenceBatches
 
 N, T = 64, 100
 LEARNING_RATE = 1e-3
@@ -99,12 +104,8 @@ def torch_step(shape: Shape) -> Step:
 WAYS = {"packed": our_step, "padded": our_step, "torch": torch_step}
 
 
-def train(way: str, shape: Shape, sentences: list[np.ndarray]) -> Training:
-    from common.batching import SentenceBatches
-    from dataset.tokenizer import Tokenizer
-
+def train(way: str, shape: Shape, batches: SentenceBatches) -> Training:
     step = WAYS[way](shape)
-    batches = SentenceBatches(sentences, N, T, packed=way == "packed", pad_id=Tokenizer.pad_id)
     tokens, total, steps = 0, 0.0, 0
     for xs, ts in batches:
         if batches.begins and steps:
@@ -129,8 +130,12 @@ def load_libraries(way: str) -> None:
 def take_turns(way: str, shape: Shape, sentences: list[np.ndarray], pipe: Connection) -> None:
     """One process: trains on a batch each time it is asked; sends the seconds, and what the training yields."""
     load_libraries(way)
+    from common.batching import SentenceBatches
+    from dataset.tokenizer import Tokenizer
+
+    batches = SentenceBatches(sentences, N, T, packed=way == "packed", pad_id=Tokenizer.pad_id)
     before, _ = memory_mb()
-    training = train(way, shape, sentences)
+    training = train(way, shape, batches)
     while pipe.recv() == "turn":
         start = time.perf_counter()
         result = next(training)

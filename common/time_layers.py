@@ -302,10 +302,15 @@ class TimeAffineSoftmaxWithLoss(Layer):
         return xp.concatenate([r * h, r], axis=1), y
 
     def _room(self, rows: int, like: Array) -> Array:
-        """Room for logits, (rows, V), kept from step to step: new memory costs as much time as a product."""
+        """Room for logits, (rows, V), kept from step to step: new memory costs as much time as a product.
+
+        It is made once, for as many rows as there can be. What is not written to costs nothing, and to make room
+        for more and more rows, as batches of sentences need them, would leave holes in the memory.
+        """
         if type(self._kept) is not type(like) or self._kept.dtype != like.dtype or len(self._kept) < rows:
-            self._kept = None  # gives back what was too small before taking more
-            self._kept = get_array_module(like).empty((rows, self.b.data.size), like.dtype)
+            self._kept = None  # gives it back before taking more
+            V = self.b.data.size
+            self._kept = get_array_module(like).empty((max(rows, _LOGITS // V), V), like.dtype)
         return self._kept[:rows]
 
     def _exp_logits(self, h1: Array, t: Array, y: Array) -> tuple[Array, Array]:
