@@ -7,6 +7,7 @@ somebody asks for the GPU.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from types import ModuleType
@@ -98,6 +99,20 @@ def memory_figures(x: Array, before: str = "") -> str:
         return ""
     pool = xp.get_default_memory_pool()
     return f"{before}GPU memory {pool.used_bytes() / 2**20:,.0f} MiB used, {pool.total_bytes() / 2**20:,.0f} MiB held"
+
+
+def fastest_power() -> tuple[str, float]:
+    """The name of NumPy's fastest exponential function, and the natural logarithm of its base.
+
+    Where NumPy has Intel's short vector mathematical library, on Linux with AVX-512, 2^x takes half the time of e^x.
+    """
+    try:
+        from numpy.lib import introspect  # of NumPy 2.1 and later
+    except ImportError:
+        return "exp", 1.0
+    found = introspect.opt_func_info("^exp2$", "float32")["exp2"].values()
+    fast = sys.platform == "linux" and {info["current"] for info in found} & {"AVX512_SKX", "X86_V4"}
+    return ("exp2", math.log(2)) if fast else ("exp", 1.0)
 
 
 def cores() -> int:

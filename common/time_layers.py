@@ -18,7 +18,7 @@ from types import ModuleType
 
 import numpy as np
 
-from common.backend import Array, Groups, cut, cut_to_cache, get_array_module
+from common.backend import Array, Groups, cut, cut_to_cache, fastest_power, get_array_module
 from common.functions import split_labels
 from common.layers import Affine, Dropout, Embedding, IdentityWithLoss, Layer, SoftmaxWithLoss
 from common.packing import DistinctRows, from_rows, to_rows
@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 _LOGITS = 2**25  # logits that exist at one time, at most: 128 MB in float32
+_POWER, _UNIT = fastest_power()  # e^y = b^(y / ln b), where b^x is exp2(x) or exp(x), and _UNIT is ln b
 _SAFE_SUM = 1e9  # a sum of exp(logits) in (10^-9, 10^9) says that none overflowed, and none that counts vanished
 
 
@@ -266,10 +267,10 @@ class TimeAffineSoftmaxWithLoss(Layer):
                 d = rh1.T @ y
                 self.earlier = d if self.earlier is None else self.earlier + d
             t_, w = t[rows], weights[rows]
-            h1 = xp.concatenate([h[rows], xp.ones_like(h[rows, :1])], axis=1)  # what W and b are multiplied by
+            h1 = _with_ones(h[rows], 1 / _UNIT)  # what W and b are multiplied by
             y = self._room(len(h1), h)
             y_t, total = self._exp_logits(h1, t_, y)
-            loss += w @ (xp.log(total) - y_t)
+            loss += w @ (xp.log(total) - _UNIT * y_t)
             if self.training:
                 # dlogits = w (y / total - onehot(t)) = r (y - total onehot(t)) with r = w / total:
                 # r will scale the H columns of h and dh, not the many more columns of y.
@@ -299,7 +300,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
         xp = get_array_module(y)
         dh = xp.matmul(y, self.W.data.T, out=self.dh[rows])
         dh *= r
-        return xp.concatenate([r * h, r], axis=1), y
+        return _with_ones(h, r), y
 
     def _room(self, rows: int, like: Array) -> Array:
         """Room for logits, (rows, V), kept from step to step: new memory costs as much time as a product.
@@ -316,7 +317,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
     def _exp_logits(self, h1: Array, t: Array, y: Array) -> tuple[Array, Array]:
         """Set y, (n, V), to exp of the logits, or of what they are above the largest of their row.
 
-        Return the exponents at the labels t, (n,), and the sum of each row, (n,).
+        h1 is [h 1] / ``_UNIT``. Return the exponents at the labels t, (n,), / ``_UNIT``, and the sum of each row, (n,).
         """
         xp = get_array_module(y)
         self._logits(h1, y)
@@ -336,20 +337,29 @@ class TimeAffineSoftmaxWithLoss(Layer):
             get_array_module(y).matmul(h1[:, :-1], self.W.data, out=y)
 
     def _exp(self, y: Array, t: Array, subtract_max: bool) -> tuple[Array, Array]:
-        """Replace each row of y by exp(y), or by exp(y - max(y)), which cannot overflow.
+        """Replace each row of y by exp(y), or by exp(y - max(y)), which cannot overflow, where y comes / ``_UNIT``.
 
-        Return the exponents at t, (n,), and the sum of each row, (n,). NumPy makes its passes over a few rows
+        Return what stood at t, (n,), and the sum of each row, (n,). NumPy makes its passes over a few rows
         at a time, while they are in the cache.
         """
         xp = get_array_module(y)
         y_t, total, ones = xp.empty_like(y[:, 0]), xp.empty_like(y[:, 0]), xp.ones_like(y[0])
+        power, b = getattr(xp, _POWER), self.b.data / _UNIT if self.Wb is None else None
         for rows in cut_to_cache(xp, *y.shape):
             y_ = y[rows]
-            if self.Wb is None:
-                y_ += self.b.data
+            if b is not None:
+                y_ += b
             if subtract_max:
                 y_ -= y_.max(axis=1, keepdims=True)
             y_t[rows] = y_[xp.arange(len(y_)), t[rows]]
-            xp.exp(y_, out=y_)
+            power(y_, out=y_)
             xp.matmul(y_, ones, out=total[rows])  # a sum, four times as fast as y_.sum(axis=1)
         return y_t, total
+
+
+def _with_ones(h: Array, r: Array | float) -> Array:
+    """r ⊙ [h 1]: h, (n, H), with a column of ones, (n, H + 1), each row times that of r, (n, 1)."""
+    h1 = get_array_module(h).empty((len(h), h.shape[1] + 1), h.dtype)
+    get_array_module(h).multiply(h, r, out=h1[:, :-1])
+    h1[:, -1:] = r
+    return h1

@@ -1,10 +1,22 @@
 """Sums of rows that share an index, and what else depends on where an array is; for the GPU, see test_cupy.py."""
 
+import sys
+
 import numpy as np
 import pytest
 from helpers import normal
 
-from common.backend import Groups, double, get_array_module, memory_figures, scatter_add, to_cpu, to_floats, uniform
+from common.backend import (
+    Groups,
+    double,
+    fastest_power,
+    get_array_module,
+    memory_figures,
+    scatter_add,
+    to_cpu,
+    to_floats,
+    uniform,
+)
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 1000])
@@ -52,6 +64,30 @@ def test_numbers_of_numpy_and_python_become_python_floats():
         assert type(double(x)) is float
         assert double(x) == 0.5
     assert to_floats(np.float32(0.5), 2) == [0.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("platform", "target", "expected"),
+    [
+        ("linux", "X86_V4", "exp2"),
+        ("linux", "AVX512_SKX", "exp2"),
+        ("linux", "baseline(X86_V2)", "exp"),
+        ("win32", "X86_V4", "exp"),
+    ],
+)
+def test_powers_of_2_are_chosen_where_they_are_fast(monkeypatch, platform, target, expected):
+    introspect = pytest.importorskip("numpy.lib.introspect", reason="it came with NumPy 2.1")
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(introspect, "opt_func_info", lambda *_: {"exp2": {"ff": {"current": target}}})
+    name, unit = fastest_power()
+    assert name == expected
+    assert getattr(np, name)(3 / unit) == pytest.approx(np.exp(3))
+
+
+def test_an_old_numpy_computes_powers_of_e(monkeypatch):
+    monkeypatch.delattr(np.lib, "introspect", raising=False)
+    monkeypatch.setitem(sys.modules, "numpy.lib.introspect", None)
+    assert fastest_power() == ("exp", 1.0)
 
 
 def test_the_cpu_has_no_memory_of_a_gpu():

@@ -11,6 +11,7 @@ import common.time_layers as time_layers
 from common.gradient_check import check_gradients
 from common.layers import GRU, LSTM, RNN
 from common.packing import from_rows, to_rows
+from common.parameter import lay_out
 from common.time_layers import (
     TimeAffine,
     TimeAffineSoftmaxWithLoss,
@@ -293,7 +294,15 @@ def test_pool_gradients(layer):
     assert_layer_gradients(layer, lambda: layer.forward(xs), {"xs": xs})
 
 
+@pytest.fixture(params=[("exp", 1.0), ("exp2", math.log(2))], ids=["e", "2"])
+def each_power(request, monkeypatch):
+    """Let the loss be computed from powers of e, and of 2, whichever this machine would choose."""
+    monkeypatch.setattr(time_layers, "_POWER", request.param[0])
+    monkeypatch.setattr(time_layers, "_UNIT", request.param[1])
+
+
 @pytest.mark.parametrize("rows", [100, 4, 3])
+@pytest.mark.usefixtures("each_power")
 def test_affine_and_loss_in_one_layer_gradients(monkeypatch, rows):
     in_slices(monkeypatch, rows, V=6)
     hs, ts = normal(3, 4, 5), words(3, 4, 6)
@@ -331,11 +340,15 @@ def test_distinct_rows_hold_each_word_once():
 
 @pytest.mark.parametrize("rows", [1000, 7, 2])
 @pytest.mark.parametrize("ignore_label", [-1, 3, 99])
-def test_affine_and_loss_in_one_layer_equal_two_layers(monkeypatch, rows, ignore_label):
+@pytest.mark.parametrize("side_by_side", [False, True])
+@pytest.mark.usefixtures("each_power")
+def test_affine_and_loss_in_one_layer_equal_two_layers(monkeypatch, rows, ignore_label, side_by_side):
     in_slices(monkeypatch, rows, V=6)
     hs, ts = normal(3, 10, 5), words(3, 10, 6)
     ts[:2, 4] = ignore_label
     one = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6), ignore_label)
+    if side_by_side:  # as in a model, where W and b are one array
+        lay_out(one.parameters)
     affine, loss = TimeAffine(normal(5, 6), normal(6)), TimeSoftmaxWithLoss(ignore_label)
     assert one.forward(hs, ts) == pytest.approx(loss.forward(affine.forward(hs), ts), rel=1e-13)
     assert np.allclose(one.backward(0.7), affine.backward(loss.backward(0.7)), rtol=0, atol=1e-15)
@@ -362,6 +375,7 @@ def test_loss_layers_with_nothing_labelled():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("size", [40, 60, 1e3, 1e4])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.usefixtures("each_power")
 def test_huge_logits_neither_overflow_nor_vanish(size, dtype):
     # Rows whose logits are all large, all small, and mixed; the bias makes them, or the product does.
     hs = np.array([[[1], [-1], [0]]], dtype)

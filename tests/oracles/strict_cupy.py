@@ -358,7 +358,20 @@ _RUNTIME = SimpleNamespace(
     memGetInfo=lambda: (2**30, 2**31),
     CUDARuntimeError=CUDARuntimeError,
 )
-_ELEMENTWISE = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "tanh", "matmul")
+_ELEMENTWISE = (
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "maximum",
+    "minimum",
+    "exp",
+    "exp2",
+    "log",
+    "sqrt",
+    "tanh",
+    "matmul",
+)
 _FUNCTIONS = (
     *(asarray, empty, empty_like, zeros, zeros_like, ones_like, full, result_type),
     *(arange, searchsorted, argsort, ascontiguousarray, concatenate, where, vdot),
