@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -120,15 +121,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cut(n: int, size: int) -> list[slice]:
+@lru_cache
+def cut(n: int, size: int) -> tuple[slice, ...]:
     """Cut range(n) into as few slices of at most ``size`` as will do, of nearly the same length."""
     count = -(-n // max(size, 1))
-    return [slice(n * k // count, n * (k + 1) // count) for k in range(count)]
+    return tuple(slice(n * k // count, n * (k + 1) // count) for k in range(count))
 
 
-def cut_to_cache(xp: ModuleType, n: int, width: int) -> list[slice]:
+def cut_to_cache(xp: ModuleType, n: int, width: int) -> tuple[slice, ...]:
     """Cut n rows of ``width`` numbers into slices that fit the cache; on a GPU, into one."""
-    return cut(n, _CACHED // width) if xp is np else [slice(0, n)]
+    return cut(n, _CACHED // width) if xp is np else (slice(0, n),)
 
 
 def fits_cache(x: Array) -> bool:
@@ -152,12 +154,12 @@ class Groups:
     """
 
     def __init__(self, ids: np.ndarray) -> None:
-        self._order = np.argsort(ids, kind="stable")
+        self._order = ids.argsort(kind="stable")
         in_order = ids[self._order]
         first = np.ones(len(ids), dtype=bool)
         np.not_equal(in_order[1:], in_order[:-1], out=first[1:])
         self.distinct = in_order[first]
-        self._group = np.cumsum(first) - 1  # 0 0 0 1 2 2 ...: the group of each id, in order
+        self._group = first.cumsum() - 1  # 0 0 0 1 2 2 ...: the group of each id, in order
         self.index = np.empty_like(self._group)
         self.index[self._order] = self._group
 

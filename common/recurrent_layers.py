@@ -112,7 +112,7 @@ class TimeRecurrent(Layer):
     def backward(self, dhs: Sequences) -> Sequences | DistinctRows:
         """Map dhs, (N, T, H), to dxs, (N, T, D). The gradient stops at the start of the sequence."""
         dhs, layout = to_rows(dhs)
-        self.dh = self.xp.zeros_like(self.hs[: layout.N])
+        self.dh = self.xp.zeros((layout.N, len(self.Wh.data)), self.hs.dtype)
         # With a copy of a small Wh, transposed, the products below are faster; a large one takes long to copy.
         self.WhT = self.xp.ascontiguousarray(self.Wh.data.T) if fits_cache(self.Wh.data) else None
         da = self.xp.empty_like(self.gates)

@@ -343,7 +343,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
         at a time, while they are in the cache.
         """
         xp = get_array_module(y)
-        y_t, total, ones = xp.empty_like(y[:, 0]), xp.empty_like(y[:, 0]), xp.ones_like(y[0])
+        y_t, total, ones = xp.empty(len(y), y.dtype), xp.empty(len(y), y.dtype), xp.ones_like(y[0])
         power, b = getattr(xp, _POWER), self.b.data / _UNIT if self.Wb is None else None
         for rows in cut_to_cache(xp, *y.shape):
             y_ = y[rows]
