@@ -12,7 +12,7 @@ setup(
     python_requires=">=3.10",
     packages=["common", "dataset", "ch05_rnn", "ch06_gated"],
     install_requires=[
-        "numpy>=1.26",
+        "numpy>=2.0",
         "matplotlib>=3.8",
         "sentencepiece>=0.2.2",
         "tqdm>=4.66",

@@ -72,7 +72,7 @@ def train_classifier(
         options = {**vars(args), "model": model_class.__name__, "arguments": arguments, "classes": data.classes}
         options["corpus_sha256"] = data.sha256
         prepare_run_folder(folder, options)
-        if args.resume is None:
+        if not (folder / tokenizer.file_name).exists():
             tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()

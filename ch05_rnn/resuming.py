@@ -62,7 +62,7 @@ def parse_options(parser: OneLineParser, argv: list[str] | None, quick: dict[str
     if launched() > 1 and not vars(args).get("mpi"):
         parser.error(
             f"mpiexec has started {launched()} processes, which would each train by itself and write the same files: "
-            + ("let them train together with --mpi" if "mpi" in args else "start this script without it")
+            + ("let them train together with --mpi, or start one" if "mpi" in args else "start this script without it")
         )
     return args
 

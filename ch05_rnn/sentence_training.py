@@ -106,7 +106,7 @@ def _train_sentence_model(
             ranks.wait()  # until all have read what is replaced now
             if ranks.writes:
                 prepare_run_folder(folder, options)
-                if args.resume is None:  # else it is the one that was read from there
+                if not (folder / tokenizer.file_name).exists():
                     tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()

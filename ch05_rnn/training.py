@@ -113,8 +113,9 @@ def _train_language_model(
             ranks.wait()  # until all have read what is replaced now
             if ranks.writes:
                 prepare_run_folder(folder, options)
-                if args.resume is None:
-                    (folder / "vocabulary.json").write_text(vocabulary_text(corpus), encoding="utf-8")
+                vocabulary = folder / "vocabulary.json"
+                if not vocabulary.exists():
+                    vocabulary.write_text(vocabulary_text(corpus), encoding="utf-8")
     if args.gpu:
         model.to_gpu()
     print(f"model {model_class.__name__}: {sum(p.size for p in model.params):,} parameters, optimizer {args.optimizer}")
@@ -256,8 +257,13 @@ def check_devices(parser: OneLineParser, args: argparse.Namespace, ranks: Alone)
             require_gpu()
         if not args.mpi:
             return ALONE
-        # A training in ranks that is resumed in one process keeps to the dropout masks of ranks.
-        return Ranks() if ranks is ALONE else ranks
+        if ranks is ALONE:
+            # A training in ranks that is resumed in one process keeps to the dropout masks of ranks.
+            ranks = Ranks()
+            if ranks.size > 1:  # of a launcher that ``launched`` does not know
+                with ranks:
+                    parser.error("say --mpi, in full, on the command line, too")
+        return ranks
 
 
 def load_corpus(args: argparse.Namespace) -> Corpus:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import time
 import traceback
@@ -49,7 +50,7 @@ class MpiUnavailable(RuntimeError):
 def launched() -> int:
     """How many processes mpiexec has started, of MPICH and its kin or of Open MPI; 1 without it."""
     counts = (os.environ.get(name, "") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
-    return max(int(count) if count.isdecimal() else 1 for count in counts)
+    return max(int(count) if re.fullmatch("[0-9]{1,9}", count) else 1 for count in counts)
 
 
 class Alone:
@@ -162,23 +163,24 @@ class Ranks(Alone):
             sys.stdout, sys.stderr = self._streams
         if kind is None or self.size == 1 or (kind is SystemExit and not error.code):
             return
-        # The others wait for this rank, and would wait for ever.
-        if self.rank > 0:
-            time.sleep(_PATIENCE)
-            sys.stderr.write(said.getvalue())
-        if kind is SystemExit:
-            code = error.code if isinstance(error.code, int) else 1
-        elif kind is KeyboardInterrupt:
-            code = INTERRUPTED
-            print("interrupted", file=sys.stderr)
-        else:
-            code = 1
-            print(f"rank {self.rank} of {self.size} has failed:", file=sys.stderr)
-            traceback.print_exception(kind, error, trace)
-        sys.stderr.flush()
-        time.sleep(_DELIVERY)
-        self.comm.Abort(code)
-        os._exit(code)  # Abort may come back before it takes effect
+        code = 1
+        try:
+            if self.rank > 0:
+                time.sleep(_PATIENCE)
+                sys.stderr.write(said.getvalue())
+            if kind is SystemExit:
+                code = error.code if isinstance(error.code, int) else 1
+            elif kind is KeyboardInterrupt:
+                code = INTERRUPTED
+                print("interrupted", file=sys.stderr)
+            else:
+                print(f"rank {self.rank} of {self.size} has failed:", file=sys.stderr)
+                traceback.print_exception(kind, error, trace)
+            sys.stderr.flush()
+            time.sleep(_DELIVERY)
+        finally:  # even if Ctrl-C is pressed again: the others wait for this rank, and would wait for ever
+            self.comm.Abort(code)
+            os._exit(code)  # Abort may come back before it takes effect
 
     def begin(self, model: Model) -> None:
         self.send_weights(model)

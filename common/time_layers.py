@@ -305,13 +305,14 @@ class TimeAffineSoftmaxWithLoss(Layer):
     def _room(self, rows: int, like: Array) -> Array:
         """Room for logits, (rows, V), kept from step to step: new memory costs as much time as a product.
 
-        It is made once, for as many rows as there can be. What is not written to costs nothing, and to make room
-        for more and more rows, as batches of sentences need them, would leave holes in the memory.
+        NumPy makes it once, for as many rows as there can be: on most systems, what is not written to costs nothing,
+        and to make room for more and more rows, as batches of sentences need them, would leave holes in the memory.
         """
         if type(self._kept) is not type(like) or self._kept.dtype != like.dtype or len(self._kept) < rows:
             self._kept = None  # gives it back before taking more
-            V = self.b.data.size
-            self._kept = get_array_module(like).empty((max(rows, _LOGITS // V), V), like.dtype)
+            xp, V = get_array_module(like), self.b.data.size
+            most = max(rows, _LOGITS // V) if xp is np else rows
+            self._kept = xp.empty((most, V), like.dtype)
         return self._kept[:rows]
 
     def _exp_logits(self, h1: Array, t: Array, y: Array) -> tuple[Array, Array]:
@@ -330,14 +331,14 @@ class TimeAffineSoftmaxWithLoss(Layer):
         return y_t, total
 
     def _logits(self, h1: Array, y: Array) -> None:
-        """Set y, (n, V), to h W, to which ``_exp`` adds b, or to [h 1] [W; b], if that matrix is at hand."""
+        """Set y, (n, V), to logits / ``_UNIT``: h1 [W; b], if that matrix is at hand; else without b."""
         if self.Wb is not None:
             get_array_module(y).matmul(h1, self.Wb.data, out=y)
         else:
             get_array_module(y).matmul(h1[:, :-1], self.W.data, out=y)
 
     def _exp(self, y: Array, t: Array, subtract_max: bool) -> tuple[Array, Array]:
-        """Replace each row of y by exp(y), or by exp(y - max(y)), which cannot overflow, where y comes / ``_UNIT``.
+        """Replace each row of y, logits / ``_UNIT``, by exp of the logits, or of logits - max, which cannot overflow.
 
         Return what stood at t, (n,), and the sum of each row, (n,). NumPy makes its passes over a few rows
         at a time, while they are in the cache.

@@ -84,6 +84,12 @@ def test_powers_of_2_are_chosen_where_they_are_fast(monkeypatch, platform, targe
     assert getattr(np, name)(3 / unit) == pytest.approx(np.exp(3))
 
 
+def test_a_numpy_that_knows_nothing_of_exp2_computes_powers_of_e(monkeypatch):
+    introspect = pytest.importorskip("numpy.lib.introspect", reason="it came with NumPy 2.1")
+    monkeypatch.setattr(introspect, "opt_func_info", lambda *_: {})
+    assert fastest_power() == ("exp", 1.0)
+
+
 def test_an_old_numpy_computes_powers_of_e(monkeypatch):
     monkeypatch.delattr(np.lib, "introspect", raising=False)
     monkeypatch.setitem(sys.modules, "numpy.lib.introspect", None)

@@ -469,7 +469,7 @@ def test_wrong_arrays(killed, change, reason):
         (lambda t: t.pop("rng"), "rng"),
         (lambda t: t["rng"].update(bit_generator="MT19937"), "rng bit_generator must be PCG64"),
         (lambda t: t["optimizer"].pop("beta1"), "optimizer must have"),
-        (lambda t: t["optimizer"].update(lr=0), "learning rate 0"),
+        (lambda t: t["optimizer"].update(lr=-1), "learning rate -1"),
         (lambda t: t["optimizer"].update(lr=math.nan), "optimizer lr must not be nan"),
         (lambda t: t["optimizer"].update(t="7"), "optimizer t must be a number"),
         (lambda t: t["optimizer"].update(t=True), "optimizer t must be a number"),
@@ -723,6 +723,25 @@ def test_what_was_switched_on_can_be_switched_off(run, text):
     options = json.loads(Path("runs/x/options.json").read_text())
     assert not options["watch"]
     assert not options["skip_bad_steps"]
+
+
+def test_what_is_missing_beside_the_checkpoint_is_written_again(run, text):
+    run(train_rnnlm.main, "--corpus", text, *RESUMABLE, "--name", "x")
+    vocabulary = Path("runs/x/vocabulary.json")
+    before = vocabulary.read_bytes()
+    vocabulary.unlink()
+    run(train_rnnlm.main, "--resume", "runs/x", "--epochs", 2)
+    assert vocabulary.read_bytes() == before
+
+
+def test_a_learning_rate_that_has_become_0_can_be_resumed_and_raised(run, text):
+    decay = ["--lr-decay", 1e300, "--decay-after", 1]
+    run(train_rnnlm.main, "--corpus", text, *RESUMABLE, *decay, "--epochs", 3, "--name", "x")
+    run(train_rnnlm.main, "--resume", "runs/x", "--epochs", 4)
+    run(train_rnnlm.main, "--resume", "runs/x", "--epochs", 5, "--lr", 0.5)
+    with open("runs/x/history.csv", encoding="utf-8", newline="") as file:
+        rates = {float(record["epoch"]): float(record["lr"]) for record in csv.DictReader(file)}
+    assert [rates[epoch] for epoch in (3, 4, 5)] == [0, 0, 0.5]
 
 
 def test_another_learning_rate(run, text):

@@ -254,6 +254,24 @@ def test_a_rank_that_does_not_see_the_run_ends_all(tmp_path):
     assert errors.count("error: [Errno 2] No such file or directory: 'runs/x/checkpoint.npz'") == 1, errors
 
 
+def test_ranks_of_an_unknown_launcher_must_be_asked_for(tmp_path):
+    text = write_text(tmp_path / "text.txt")
+    succeed(2, SCRIPTS["train_rnnlm.py"], "--mpi", "--quick", "--corpus", text, "--name", "x", folder=tmp_path)
+    # MPI has begun; now nothing tells how many processes there are.
+    hide = "import os, runpy, sys; from mpi4py import MPI; del os.environ['PMI_SIZE']; sys.argv[:1] = []; "
+    hide += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = ["-c", hide, SCRIPTS["train_rnnlm.py"], "--resume", "runs/x", "--epochs", 3]
+    code, _, errors = run(2, *command, folder=tmp_path, timeout=SECONDS)
+    assert code == 2
+    assert errors.count("say --mpi, in full, on the command line, too") == 1
+    assert "epoch   3" in succeed(2, *command, "--mpi", folder=tmp_path)
+
+
+def test_a_second_ctrl_c_does_not_keep_a_rank_from_ending_all(tmp_path):
+    code, _, _ = run(2, WORKER, tmp_path, "interrupt_twice", folder=tmp_path, timeout=SECONDS)
+    assert code != 0
+
+
 def test_ctrl_c_outside_a_training_is_said_once(tmp_path):
     code, _, errors = run(2, WORKER, tmp_path, "interrupt", folder=tmp_path, timeout=SECONDS)
     assert code == 130

@@ -363,6 +363,15 @@ def test_never_more_logits_than_the_limit(monkeypatch):
     assert len(layer._kept) <= 7
 
 
+def test_room_for_logits_is_made_once(monkeypatch):
+    in_slices(monkeypatch, 30, V=6)
+    layer = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
+    layer.forward(normal(1, 2, 5), words(1, 2, 6))
+    kept = layer._kept
+    layer.forward(normal(3, 10, 5), words(3, 10, 6))
+    assert layer._kept is kept
+
+
 def test_loss_layers_with_nothing_labelled():
     hs, ts = normal(2, 3, 5), np.full((2, 3), -1)
     layer = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))

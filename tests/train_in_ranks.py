@@ -202,6 +202,15 @@ def interrupt(ranks: Ranks, folder: Path) -> None:
     raise KeyboardInterrupt
 
 
+def interrupt_twice(ranks: Ranks, folder: Path) -> None:
+    """Ctrl-C on the last rank, and again while it says so; the others wait for it."""
+    if ranks.rank == ranks.size - 1:
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        raise KeyboardInterrupt
+    ranks.wait()
+
+
 def count(ranks: Ranks, folder: Path) -> None:
     """Say which arrays are added up in one step, by their bytes, and how many bytes all gradients have."""
     added, comm = [], ranks.comm
