@@ -125,8 +125,6 @@ class Checkpoint:
                     _check(training[name], expected, name)
                 for record in training["history"]:
                     _check_record(record, trainer.fields)
-                if not training["optimizer"]["lr"] >= 0:  # divided again and again, it may have become 0
-                    raise ValueError(f"learning rate {training['optimizer']['lr']}")
                 # All that is assigned without an error to a generator like this one can be assigned to it below.
                 type(self.rng.bit_generator)(0).state = training["rng"]
             except (KeyError, TypeError, ValueError, OverflowError) as error:

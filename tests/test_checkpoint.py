@@ -469,7 +469,7 @@ def test_wrong_arrays(killed, change, reason):
         (lambda t: t.pop("rng"), "rng"),
         (lambda t: t["rng"].update(bit_generator="MT19937"), "rng bit_generator must be PCG64"),
         (lambda t: t["optimizer"].pop("beta1"), "optimizer must have"),
-        (lambda t: t["optimizer"].update(lr=-1), "learning rate -1"),
+        (lambda t: t["optimizer"].update(lr=-1), "optimizer lr must not be -1"),
         (lambda t: t["optimizer"].update(lr=math.nan), "optimizer lr must not be nan"),
         (lambda t: t["optimizer"].update(t="7"), "optimizer t must be a number"),
         (lambda t: t["optimizer"].update(t=True), "optimizer t must be a number"),
