@@ -72,8 +72,7 @@ def train_classifier(
         options = {**vars(args), "model": model_class.__name__, "arguments": arguments, "classes": data.classes}
         options["corpus_sha256"] = data.sha256
         prepare_run_folder(folder, options)
-        if not (folder / tokenizer.file_name).exists():
-            tokenizer.save(folder)
+        tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
     print(f"model {model_class.__name__}: {sum(p.size for p in model.params):,} parameters")

@@ -106,8 +106,7 @@ def _train_sentence_model(
             ranks.wait()  # until all have read what is replaced now
             if ranks.writes:
                 prepare_run_folder(folder, options)
-                if not (folder / tokenizer.file_name).exists():
-                    tokenizer.save(folder)
+                tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
     train_batches = make_batches(args, model, tokenizer, documents.train, ranks, shuffled=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from common.distributed import ALONE, Alone, Ranks, launched
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
 from common.model import LanguageModel
+from common.npz import replacing
 from common.optimizer import SGD, Adam, AdamW, Momentum
 from common.plotting import plot_learning_curve
 from common.recurrent_lm import RecurrentLm
@@ -294,9 +294,8 @@ def prepare_run_folder(folder: Path, options: dict[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for result in RESULTS:
             (folder / result).unlink(missing_ok=True)
-    unfinished = folder / "options.json.tmp"  # if the process is killed while it writes, the old options are whole
-    unfinished.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / "options.json")
+    with replacing(folder / "options.json") as file:  # a kill leaves the old options whole
+        file.write((json.dumps(options, indent=2) + "\n").encode())
 
 
 def vocabulary_text(corpus: Corpus) -> str:

@@ -125,8 +125,7 @@ def main(argv: list[str] | None = None) -> float:
         options = {**vars(args), "model": LstmLm.__name__, "arguments": arguments}
         options |= {"corpus_sha256": documents.sha256, "tokenizer_sha256": tokenizer.sha256}
         prepare_run_folder(folder, options)
-        if not (folder / tokenizer.file_name).exists():
-            tokenizer.save(folder)
+        tokenizer.save(folder)
     if args.gpu:
         model.to_gpu()
     M, length = len(sentences), sum(len(sentence) - 1 for sentence in sentences) / len(sentences)

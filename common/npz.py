@@ -12,8 +12,10 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -43,11 +45,24 @@ def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     OSError
         If the file cannot be written. What was at ``path`` is still there.
     """
+    with replacing(path) as file:
+        np.savez(file, **arrays)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of the one at ``path`` in one move, once it is whole and on the disk.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. What was at ``path`` is still there.
+    """
     path = Path(path)
     unfinished = path.with_name(path.name + ".tmp")
     try:
         with open(unfinished, "wb") as file:
-            np.savez(file, **arrays)
+            yield file
             file.flush()
             os.fsync(file.fileno())  # on the disk, before the old file goes
         os.replace(unfinished, path)

@@ -360,7 +360,8 @@ class TimeAffineSoftmaxWithLoss(Layer):
 
 def _with_ones(h: Array, r: Array | float) -> Array:
     """r ⊙ [h 1]: h, (n, H), with a column of ones, (n, H + 1), each row times that of r, (n, 1)."""
-    h1 = get_array_module(h).empty((len(h), h.shape[1] + 1), h.dtype)
-    get_array_module(h).multiply(h, r, out=h1[:, :-1])
+    xp = get_array_module(h)
+    h1 = xp.empty((len(h), h.shape[1] + 1), h.dtype)
+    xp.multiply(h, r, out=h1[:, :-1])
     h1[:, -1:] = r
     return h1

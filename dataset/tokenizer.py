@@ -78,9 +78,10 @@ class Tokenizer:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def save(self, folder: str | Path) -> Path:
-        """Write the tokenizer to a file of its own name in ``folder``, and return the path."""
-        path = Path(folder) / self.file_name
-        path.write_bytes(self.to_bytes())
+        """Write the tokenizer to a file of its own name in ``folder``, if it is not there yet, and return the path."""
+        path, content = Path(folder) / self.file_name, self.to_bytes()
+        if not path.exists() or path.read_bytes() != content:  # a kill while it is written would lose what needs it
+            path.write_bytes(content)
         return path
 
 

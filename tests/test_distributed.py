@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ENVIRONMENT, SCRIPTS, launcher, perplexities, write_text
+from helpers import ENVIRONMENT, SCRIPTS, launcher, perplexities, run_script, write_text
 from train_in_ranks import CASES, begin, train
 
 from ch05_rnn import train_classifier, train_rnnlm
@@ -93,7 +93,7 @@ def test_a_training_goes_on_with_another_number_of_ranks(outcomes, tmp_path, bef
 
 
 @pytest.mark.parametrize("how", ["one rank", "no launcher", "no MPI"])
-def test_a_training_in_ranks_goes_on_alone(tmp_path, how):
+def test_a_training_in_ranks_goes_on_alone(tmp_path, monkeypatch, how):
     options = ["--corpus", write_text(tmp_path / "text.txt"), "--epochs", 2, "--seed", 3]
     # Ranks have dropout masks of their own, whatever their number.
     mpi, dropout = (["--no-mpi"], 0) if how == "no MPI" else (["--mpi"], 0.3)
@@ -113,25 +113,25 @@ def test_a_training_in_ranks_goes_on_alone(tmp_path, how):
     ]
     script = SCRIPTS["train_rnnlm.py"]
     output = succeed(2, script, "--mpi", *options, "--name", "x", folder=tmp_path)
-    whole = perplexities(alone(script, *mpi, *options, "--epochs", 3, "--name", "y", folder=tmp_path))
-    resume = [script, "--resume", "runs/x", "--epochs", 3]  # --mpi is an option of the run
+    whole = perplexities(alone(*mpi, *options, "--epochs", 3, "--name", "y", folder=tmp_path))
+    resume = ["--resume", "runs/x", "--epochs", 3]  # --mpi is an option of the run
     if how == "one rank":
-        more = succeed(1, *resume, folder=tmp_path)
+        more = succeed(1, script, *resume, folder=tmp_path)
     elif how == "no launcher":
         more = alone(*resume, folder=tmp_path)
     else:
         (tmp_path / "mpi4py.py").write_text("raise ImportError('not here')", encoding="utf-8")
         path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-        more = alone(*resume, *mpi, folder=tmp_path, environment={**ENVIRONMENT, "PYTHONPATH": path})
+        monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", path)
+        more = alone(*resume, *mpi, folder=tmp_path)
     assert perplexities(output)[:2] == whole[:2]
     assert perplexities(more)[-1] == whole[-1]
 
 
-def alone(script, *options, folder, environment=ENVIRONMENT):
-    command = [sys.executable, str(script), *map(str, options)]
-    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr.decode()
-    return ended.stdout.decode("utf-8")
+def alone(*options, folder):
+    ended = run_script("train_rnnlm.py", *options, folder=folder)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 def test_ranks_leave_out_the_same_bad_steps(tmp_path):
