@@ -19,7 +19,7 @@ from common.batching import OffsetBatches, SentenceBatches
 from common.checkpoint import Checkpoint
 from common.classifier_trainer import TextBatches
 from common.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
-from common.distributed import ALONE, Alone, Ranks, launched
+from common.distributed import ALONE, Alone, MpiUnavailable, Ranks, launched
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
 from common.model import LanguageModel
@@ -244,8 +244,12 @@ def join_ranks(parser: OneLineParser, argv: list[str] | None) -> Alone:
 
     That comes before all else, options included: who has not joined cannot tell the others that it has failed.
     """
-    with parser.reporting_errors():
+    try:
         return Ranks() if launched() > 1 or "--mpi" in (sys.argv if argv is None else argv) else ALONE
+    except MpiUnavailable as error:
+        if launched() > 1:
+            parser.error(str(error))
+        return ALONE  # ``check_devices`` says so, if no option is wrong
 
 
 def check_devices(parser: OneLineParser, args: argparse.Namespace, ranks: Alone) -> Alone:
