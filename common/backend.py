@@ -18,6 +18,9 @@ import numpy as np
 Array = np.ndarray  # in type hints: a NumPy array, or a CuPy array with the same methods
 
 _BLOCK = 64  # rows that Groups.sum adds up in one matrix product
+_SMALL = 10**6  # multiplications of a product that OpenBLAS counts as small, on a CPU with AVX-512
+_SMALL_TRANSPOSED = 1200  # and numbers that come out, if B in A @ B is transposed
+_FEW = 5  # so many small products take no longer than a large one
 _CACHED = 2**18  # numbers that fit a core's cache: elementwise work on more waits for memory
 
 
@@ -139,6 +142,24 @@ def fits_cache(x: Array) -> bool:
     return get_array_module(x) is not np or x.size <= _CACHED
 
 
+def product(A: Array, B: Array, out: Array) -> Array:
+    """Set out, (n, V), to A @ B, (n, H) by (H, V), and return it.
+
+    OpenBLAS, which multiplies for NumPy, copies matrices to an order that suits it, and shares the work between cores;
+    but small matrices it multiplies where they are. A product that is small but for a little is computed some rows
+    at a time: it takes less time, and leaves in the cache what the rest of a step needs.
+    """
+    xp = get_array_module(out)
+    if xp is not np:
+        return xp.matmul(A, B, out=out)
+    rows = _SMALL // B.size
+    if B.strides[0] < B.strides[1]:  # transposed
+        rows = min(rows, _SMALL_TRANSPOSED // B.shape[1])
+    for part in cut(len(A), rows if len(A) <= _FEW * rows else len(A)):
+        np.matmul(A[part], B, out=out[part])
+    return out
+
+
 class Groups:
     """Equal numbers of an array brought together, so that rows which belong to them can be summed. NumPy only.
 
@@ -149,20 +170,17 @@ class Groups:
     Attributes
     ----------
     distinct : (U,) array
-        The numbers that occur, sorted.
+        The numbers that occur, in the order in which they first do.
     index : (n,) array
         Where each id is in ``distinct``: ``distinct[index]`` equals ``ids``.
     """
 
     def __init__(self, ids: np.ndarray) -> None:
-        self._order = ids.argsort(kind="stable")
-        in_order = ids[self._order]
-        first = np.ones(len(ids), dtype=bool)
-        np.not_equal(in_order[1:], in_order[:-1], out=first[1:])
-        self.distinct = in_order[first]
-        self._group = first.cumsum() - 1  # 0 0 0 1 2 2 ...: the group of each id, in order
-        self.index = np.empty_like(self._group)
-        self.index[self._order] = self._group
+        ids = ids.tolist()
+        distinct = dict.fromkeys(ids)  # keeps their order
+        number = dict(zip(distinct, range(len(distinct))))
+        self.distinct = np.fromiter(distinct, np.intp, len(distinct))
+        self.index = np.fromiter(map(number.get, ids), np.intp, len(ids))
 
     def sum(self, rows: np.ndarray) -> np.ndarray:
         """Sum the rows, (n, D), of each group: (U, D).
@@ -177,14 +195,16 @@ class Groups:
         if len(rows) <= _BLOCK:
             member = np.arange(len(self.distinct))[:, None] == self.index
             return member.astype(rows.dtype) @ rows
+        order = self.index.argsort(kind="stable")
+        in_order = self.index[order]  # 0 0 0 1 2 2 ...: the groups, one behind the other
         sums = np.zeros((len(self.distinct), rows.shape[1]), dtype=rows.dtype)
         for start in range(0, len(rows), _BLOCK):
             block = slice(start, start + _BLOCK)
-            group = self._group[block]
+            group = in_order[block]
             low, high = group[0], group[-1] + 1
             member = (np.arange(low, high)[:, None] == group).astype(rows.dtype)
             part = sums[low:high]
-            part += member @ rows[self._order[block]]
+            part += member @ rows[order[block]]
         return sums
 
 

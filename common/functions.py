@@ -75,8 +75,8 @@ def split_labels(t: Array, ignore_label: int, dtype: type) -> tuple[Array, Array
         1 / (number of labelled rows), and 0 where the label is ignored; all zeros,
         never NaN, when every label is ignored
     """
-    xp = get_array_module(t)
     labelled = t != ignore_label
     weights = labelled.astype(dtype)
-    weights /= xp.maximum(weights.sum(), 1)
+    n = weights @ weights  # how many ones
+    weights /= n + (n == 0)  # at least 1
     return t * labelled, weights

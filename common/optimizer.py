@@ -11,17 +11,17 @@ import math
 
 import numpy as np
 
-from common.backend import Array, get_array_module
+from common.backend import Array, cut, get_array_module
 from common.parameter import joined
 
-_BLOCK = 2**16  # elements of a block: 256 KB in float32
+_BLOCK = 2**15  # elements of a block: 128 KB in float32
 
 
 class Optimizer:
     """What all optimizers share: the walk over the parameters, block by block, and their memory of earlier steps.
 
     A subclass names its ``memories``, arrays of the shape of each parameter that start from zeros,
-    and updates one block in ``_update(w, g, *memories, s)``, where ``s`` is scratch space of w's shape.
+    and updates one block in ``_update(w, g, *memories)``.
 
     Parameters
     ----------
@@ -51,15 +51,15 @@ class Optimizer:
             for name in self.memories:
                 setattr(self, name, [get_array_module(w).zeros_like(w) for w in params])
         for arrays in zip(params, grads, *(getattr(self, name) for name in self.memories), strict=True):
-            w = arrays[0]
-            if w.size <= _BLOCK or get_array_module(w) is not np:
-                self._update(*arrays, get_array_module(w).empty_like(w))
-                continue
-            rows = max(1, _BLOCK * len(w) // w.size)
-            scratch = np.empty_like(w[:rows])
-            for start in range(0, len(w), rows):
-                views = [x[start : start + rows] for x in arrays]
-                self._update(*views, scratch[: len(views[0])])
+            for block in _blocks(arrays[0]):
+                self._update(*[x[block] for x in arrays])
+
+
+def _blocks(w: Array) -> tuple:
+    """Indices of the blocks of w: slices of its rows; on a GPU, or if it is small, all of it."""
+    if w.size <= _BLOCK or get_array_module(w) is not np:
+        return (...,)
+    return cut(len(w), _BLOCK * len(w) // w.size)
 
 
 class SGD(Optimizer):
@@ -74,10 +74,8 @@ class SGD(Optimizer):
     def __init__(self, lr: float = 0.01) -> None:
         super().__init__(lr)
 
-    def _update(self, w: Array, g: Array, s: Array) -> None:
-        xp = get_array_module(w)
-        xp.multiply(g, self.lr, out=s)
-        w -= s
+    def _update(self, w: Array, g: Array) -> None:
+        w -= self.lr * g
 
 
 class Momentum(Optimizer):
@@ -101,11 +99,9 @@ class Momentum(Optimizer):
         super().__init__(lr)
         self.momentum = momentum
 
-    def _update(self, w: Array, g: Array, v: Array, s: Array) -> None:
-        xp = get_array_module(w)
+    def _update(self, w: Array, g: Array, v: Array) -> None:
         v *= self.momentum
-        xp.multiply(g, self.lr, out=s)
-        v -= s
+        v -= self.lr * g
         w += v
 
 
@@ -138,9 +134,9 @@ class Adam(Optimizer):
         self.beta2 = beta2
         self.eps = eps
 
-    def _update(self, w: Array, g: Array, m: Array, v: Array, s: Array) -> None:
+    def _update(self, w: Array, g: Array, m: Array, v: Array) -> None:
         xp = get_array_module(w)
-        xp.multiply(g, 1 - self.beta1, out=s)
+        s = (1 - self.beta1) * g
         m *= self.beta1
         m += s
         xp.multiply(g, g, out=s)
@@ -184,9 +180,9 @@ class AdamW(Adam):
         super().__init__(lr, beta1, beta2, eps)
         self.weight_decay = weight_decay
 
-    def _update(self, w: Array, g: Array, m: Array, v: Array, s: Array) -> None:
+    def _update(self, w: Array, g: Array, m: Array, v: Array) -> None:
         w *= 1 - self.lr * self.weight_decay
-        super()._update(w, g, m, v, s)
+        super()._update(w, g, m, v)
 
 
 def clip_grads(grads: list[Array], max_norm: float) -> float:

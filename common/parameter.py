@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common.backend import Array, get_array_module
+from common.backend import Array, get_array_module, product
 
 
 class Parameter:
@@ -52,10 +52,17 @@ class Parameter:
         else:
             self._grad += d
 
+    def add_rows(self, index: Array, d: Array) -> None:
+        """Add d[i] to row index[i] of the gradient, for every i; all of ``index`` must be different."""
+        if self._grad_is_old:
+            self.grad[index] = d  # asked for, it fills itself with zeros
+        else:
+            self._grad[index] += d
+
     def add_product(self, A: Array, B: Array) -> None:
         """Add A @ B to the gradient, or write it there if the gradient is zero, which saves a copy."""
         if self._grad_is_old:
-            get_array_module(A).matmul(A, B, out=self._grad)
+            product(A, B, out=self._grad)
             self._grad_is_old = False
         else:
             self._grad += A @ B
@@ -96,6 +103,9 @@ class _Transposed(Parameter):
     def add_grad(self, d: Array) -> None:
         self.base.add_grad(d.T)
 
+    def add_rows(self, index: Array, d: Array) -> None:
+        self.grad[index] += d
+
     def add_product(self, A: Array, B: Array) -> None:
         self.base.add_product(B.T, A.T)
 
@@ -135,9 +145,14 @@ def lay_out(parameters: list[Parameter]) -> None:
 def joined(arrays: list[Array]) -> list[Array]:
     """The one array that ``arrays`` are the parts of, in a list, if ``lay_out`` made them; else ``arrays``."""
     whole = arrays[0].base if arrays else None
-    if whole is None or any(x.base is not whole for x in arrays) or sum(x.size for x in arrays) != whole.size:
+    if whole is None:
         return arrays
-    return [whole]
+    size = 0
+    for x in arrays:
+        if x.base is not whole:
+            return arrays
+        size += x.size
+    return [whole] if size == whole.size else arrays
 
 
 class Stacked:
@@ -162,7 +177,7 @@ class Stacked:
         """Add A @ B, (H + 1, V), to the gradients of W and b, or write it there if both are zero."""
         W, b = self.W, self.b
         if W._grad_is_old and b._grad_is_old:
-            get_array_module(A).matmul(A, B, out=self._view(W._place[1]))
+            product(A, B, out=self._view(W._place[1]))
             W._grad_is_old = b._grad_is_old = False
         else:
             self.add_grad(A @ B)

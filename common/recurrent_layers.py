@@ -5,7 +5,7 @@ They are imported from ``common.time_layers``, like all layers over time.
 
 from __future__ import annotations
 
-from common.backend import Array, cut_to_cache, fits_cache, get_array_module
+from common.backend import Array, cut_to_cache, fits_cache, get_array_module, product
 from common.layers import Layer, check_gru_bias, split
 from common.packing import DistinctRows, PackedSequence, from_rows, to_rows
 from common.parameter import Parameter, as_parameter
@@ -130,7 +130,7 @@ class TimeRecurrent(Layer):
         self.Wx.add_product(self.x.T, da)
         db = self.b.grad[: da.shape[1]]
         db += da.sum(axis=0)
-        dx = da @ self.Wx.data.T
+        dx = product(da, self.Wx.data.T, out=self.xp.empty_like(self.x))
         return from_rows(dx, layout) if self.groups is None else DistinctRows(dx, self.groups, layout)
 
     def _room_for_gates(self) -> Array:
@@ -199,12 +199,9 @@ class TimeRNN(TimeRecurrent):
     def _room_for_gates(self) -> Array:
         return self.hs_new  # a_t becomes h_t where it stands: the one array that a long sequence needs
 
-    def _prepare(self) -> None:
-        self.room = self.xp.empty_like(self.hs[: self.layout.N])
-
     def _step(self, now: slice, before: slice) -> None:
         h = self.hs_new[now]
-        h += self.xp.matmul(self.hs[before], self.Wh.data, out=self.room[: len(h)])
+        h += self.hs[before] @ self.Wh.data
         self.xp.tanh(h, out=h)
 
     def _derivative(self, now: slice, da: Array) -> None:

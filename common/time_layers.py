@@ -18,7 +18,7 @@ from types import ModuleType
 
 import numpy as np
 
-from common.backend import Array, Groups, cut, cut_to_cache, fastest_power, get_array_module
+from common.backend import Array, Groups, cut, cut_to_cache, fastest_power, get_array_module, product
 from common.functions import split_labels
 from common.layers import Affine, Dropout, Embedding, IdentityWithLoss, Layer, SoftmaxWithLoss
 from common.packing import DistinctRows, from_rows, to_rows
@@ -75,13 +75,13 @@ class TimeEmbedding(Embedding):
         # On a GPU it is the other way round: products are cheap, finding the distinct words is not.
         if self.distinct and get_array_module(x) is np:
             groups = Groups(x)
-            return DistinctRows(self.W.data[groups.distinct], groups, layout)
+            return DistinctRows(self.W.data.take(groups.distinct, axis=0), groups, layout)
         return from_rows(super().forward(x), layout)
 
     def backward(self, dys: Array | DistinctRows) -> None:
         """Add the gradient dys, (N, T, D), to the rows of dW that the words came from."""
         if isinstance(dys, DistinctRows):
-            self.W.grad[dys.groups.distinct] += dys.rows
+            self.W.add_rows(dys.groups.distinct, dys.rows)
         else:
             super().backward(to_rows(dys)[0])
 
@@ -269,12 +269,13 @@ class TimeAffineSoftmaxWithLoss(Layer):
             t_, w = t[rows], weights[rows]
             h1 = _with_ones(h[rows], 1 / _UNIT)  # what W and b are multiplied by
             y = self._room(len(h1), h)
-            y_t, total = self._exp_logits(h1, t_, y)
+            at = xp.arange(0, y.size, y.shape[1]) + t_  # where the labels' logits are
+            y_t, total = self._exp_logits(h1, at, y)
             loss += w @ (xp.log(total) - _UNIT * y_t)
             if self.training:
                 # dlogits = w (y / total - onehot(t)) = r (y - total onehot(t)) with r = w / total:
                 # r will scale the H columns of h and dh, not the many more columns of y.
-                y[xp.arange(len(t_)), t_] -= total
+                y.reshape(-1)[at] -= total
                 self.slice = rows, h[rows], y, (w / total)[:, None]
         return loss
 
@@ -297,8 +298,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
     def _use_slice(self) -> tuple[Array, Array]:
         """Set the rows of dh that belong to the slice; return r ⊙ [h 1] and y, whose product is its d[W; b]."""
         rows, h, y, r = self.slice
-        xp = get_array_module(y)
-        dh = xp.matmul(y, self.W.data.T, out=self.dh[rows])
+        dh = product(y, self.W.data.T, out=self.dh[rows])
         dh *= r
         return _with_ones(h, r), y
 
@@ -315,36 +315,38 @@ class TimeAffineSoftmaxWithLoss(Layer):
             self._kept = xp.empty((most, V), like.dtype)
         return self._kept[:rows]
 
-    def _exp_logits(self, h1: Array, t: Array, y: Array) -> tuple[Array, Array]:
+    def _exp_logits(self, h1: Array, at: Array, y: Array) -> tuple[Array, Array]:
         """Set y, (n, V), to exp of the logits, or of what they are above the largest of their row.
 
-        h1 is [h 1] / ``_UNIT``. Return the exponents at the labels t, (n,), / ``_UNIT``, and the sum of each row, (n,).
+        h1 is [h 1] / ``_UNIT``. ``at``, (n,), is where the labels' logits are in y, counted row by row. Return
+        these exponents, (n,), / ``_UNIT``, and the sum of each row, (n,).
         """
         xp = get_array_module(y)
         self._logits(h1, y)
-        with np.errstate(over="ignore"):
-            y_t, total = self._exp(y, t, subtract_max=xp is not np)
+        y_t, total = self._exp(y, at, subtract_max=xp is not np)
         # NumPy saves the two passes that subtracting takes, and makes them only where it must.
         if xp is np and not 1 / _SAFE_SUM < total.min() <= total.max() < _SAFE_SUM:
             self._logits(h1, y)
-            y_t, total = self._exp(y, t, subtract_max=True)
+            y_t, total = self._exp(y, at, subtract_max=True)
         return y_t, total
 
     def _logits(self, h1: Array, y: Array) -> None:
         """Set y, (n, V), to logits / ``_UNIT``: h1 [W; b], if that matrix is at hand; else without b."""
         if self.Wb is not None:
-            get_array_module(y).matmul(h1, self.Wb.data, out=y)
+            product(h1, self.Wb.data, out=y)
         else:
-            get_array_module(y).matmul(h1[:, :-1], self.W.data, out=y)
+            product(h1[:, :-1], self.W.data, out=y)
 
-    def _exp(self, y: Array, t: Array, subtract_max: bool) -> tuple[Array, Array]:
+    @np.errstate(over="ignore")
+    def _exp(self, y: Array, at: Array, subtract_max: bool) -> tuple[Array, Array]:
         """Replace each row of y, logits / ``_UNIT``, by exp of the logits, or of logits - max, which cannot overflow.
 
-        Return what stood at t, (n,), and the sum of each row, (n,). NumPy makes its passes over a few rows
+        Return what stood at the labels, (n,), and the sum of each row, (n,). NumPy makes its passes over a few rows
         at a time, while they are in the cache.
         """
         xp = get_array_module(y)
-        y_t, total, ones = xp.empty(len(y), y.dtype), xp.empty(len(y), y.dtype), xp.ones_like(y[0])
+        y_t, total, ones = xp.empty(len(y), y.dtype), xp.empty(len(y), y.dtype), xp.ones(y.shape[1], y.dtype)
+        flat = y.reshape(-1)
         power, b = getattr(xp, _POWER), self.b.data / _UNIT if self.Wb is None else None
         for rows in cut_to_cache(xp, *y.shape):
             y_ = y[rows]
@@ -352,7 +354,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
                 y_ += b
             if subtract_max:
                 y_ -= y_.max(axis=1, keepdims=True)
-            y_t[rows] = y_[xp.arange(len(y_)), t[rows]]
+            y_t[rows] = flat[at[rows]]
             power(y_, out=y_)
             xp.matmul(y_, ones, out=total[rows])  # a sum, four times as fast as y_.sum(axis=1)
         return y_t, total

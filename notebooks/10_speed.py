@@ -273,8 +273,8 @@ assert np.array_equal(tanh_of(x), np.tanh(x))
 # | --- | --- | --- |
 # | weights, gradients, memory of the optimizer | NumPy arrays | CuPy arrays; make the optimizer after the move |
 # | the text | NumPy array | moved once; batches are cut out of it there |
-# | equal words | multiplied once | multiplied each: products are cheap there, sorting is not |
-# | gradient of the embedding | sums of sorted rows | `cupyx.scatter_add` |
+# | equal words | multiplied once | multiplied each: products are cheap there, finding them is not |
+# | gradient of the embedding | sums of the rows of equal words | `cupyx.scatter_add` |
 # | optimizer, softmax | a piece at a time, that fits the cache | one operation for all |
 # | whether to clip | asked at once | computed there: asking would make the CPU wait |
 # | loss | a number | stays there until it is printed |

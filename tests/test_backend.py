@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from helpers import normal
 
+import common.backend as backend
 from common.backend import (
     Groups,
     double,
     fastest_power,
     get_array_module,
     memory_figures,
+    product,
     scatter_add,
     to_cpu,
     to_floats,
@@ -38,8 +40,31 @@ def test_scatter_add_keeps_float32():
 def test_groups_find_the_distinct_numbers():
     ids = np.array([5, 2, 5, 9, 2])
     groups = Groups(ids)
-    assert np.array_equal(groups.distinct, [2, 5, 9])
+    assert np.array_equal(groups.distinct, [5, 2, 9])  # in the order in which they first occur
     assert np.array_equal(groups.distinct[groups.index], ids)
+
+
+@pytest.mark.parametrize("n", [1, 9, 10, 50, 51, 200])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_product_is_the_same_in_one_piece_and_in_parts(monkeypatch, n, transposed):
+    monkeypatch.setattr(backend, "_SMALL", 10 * 7 * 4)
+    monkeypatch.setattr(backend, "_SMALL_TRANSPOSED", 10 * 4)
+    A, B = normal(n, 7), normal(4, 7, seed=1).T if transposed else normal(7, 4, seed=1)
+    out = np.full((n, 4), np.nan)
+    assert product(A, B, out) is out
+    assert np.allclose(out, A @ B, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("n", "pieces"), [(10, 1), (11, 2), (50, 5), (51, 1)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_product_is_made_in_parts_where_a_few_are_enough(monkeypatch, n, pieces, transposed):
+    monkeypatch.setattr(backend, "_SMALL", 1000 if transposed else 10 * 7 * 4)
+    monkeypatch.setattr(backend, "_SMALL_TRANSPOSED", 10 * 4 if transposed else 1)
+    seen, matmul = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda A, B, out: seen.append(len(A)) or matmul(A, B, out=out))
+    product(normal(n, 7), normal(4, 7).T if transposed else normal(7, 4), np.empty((n, 4)))
+    assert len(seen) == pieces
+    assert sum(seen) == n
 
 
 def test_numpy_arrays_and_numbers_belong_to_numpy():

@@ -26,6 +26,16 @@ def test_first_gradient_after_zero_grad_replaces_and_the_next_adds():
     assert np.array_equal(W.grad, [5, 5, 5])
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_first_rows_after_zero_grad_replace_and_the_next_add(transposed):
+    W = Parameter(normal(2, 3)).T if transposed else Parameter(normal(3, 2))
+    W.add_grad(np.ones((3, 2)))
+    W.base.zero_grad()
+    W.add_rows(np.array([2, 0]), np.array([[1.0, 2], [3, 4]]))
+    W.add_rows(np.array([0, 1]), np.full((2, 2), 10.0))
+    assert np.array_equal(W.grad, [[13, 14], [10, 10], [1, 2]])
+
+
 def test_gradient_that_nobody_gave_is_zero():
     W = Parameter(normal(3))
     W.add_grad(np.ones(3))

@@ -257,8 +257,8 @@ def zeros_like(a: ndarray) -> ndarray:
     return ndarray(np.zeros_like(_unwrap_array(a)))
 
 
-def ones_like(a: ndarray) -> ndarray:
-    return ndarray(np.ones_like(_unwrap_array(a)))
+def ones(shape: int | Sequence[int], dtype: type = float) -> ndarray:
+    return ndarray(np.ones(_plain(shape), dtype))
 
 
 def full(shape: int | Sequence[int], fill_value: float, dtype: type | None = None) -> ndarray:
@@ -373,7 +373,7 @@ _ELEMENTWISE = (
     "matmul",
 )
 _FUNCTIONS = (
-    *(asarray, empty, empty_like, zeros, zeros_like, ones_like, full, result_type),
+    *(asarray, empty, empty_like, zeros, zeros_like, ones, full, result_type),
     *(arange, searchsorted, argsort, ascontiguousarray, concatenate, where, vdot),
 )
 
