@@ -18,8 +18,9 @@ import numpy as np
 Array = np.ndarray  # in type hints: a NumPy array, or a CuPy array with the same methods
 
 _BLOCK = 64  # rows that Groups.sum adds up in one matrix product
-_SMALL = 10**6  # multiplications of a product that OpenBLAS counts as small, on a CPU with AVX-512
-_SMALL_TRANSPOSED = 1200  # and numbers that come out, if B in A @ B is transposed
+# What OpenBLAS counts as a small product, where there is AVX-512: kernel/x86_64/sgemm_small_kernel_permit_skylakex.c
+_SMALL = 10**6  # multiplications, at most
+_SMALL_TRANSPOSED = 1200  # and numbers that come out, if the second matrix is transposed
 _FEW = 5  # so many small products take no longer than a large one
 _CACHED = 2**18  # numbers that fit a core's cache: elementwise work on more waits for memory
 
