@@ -108,11 +108,12 @@ def same_masks(monkeypatch):
 def same_path(same_masks, monkeypatch):
     """Let NumPy, besides, do without what is faster for it, as exact, but rounded otherwise.
 
-    As the GPU does, it subtracts the maximum of all logits, takes them all at once, and looks up every word, not the
-    distinct ones.
+    As the GPU does, it subtracts the maximum of all logits, takes them all at once, looks up every word, not the
+    distinct ones, and computes each product in one piece.
     """
     monkeypatch.setattr(time_layers, "_SAFE_SUM", 0.5)  # no sum is safe
     monkeypatch.setattr(backend, "_CACHED", 2**40)
+    monkeypatch.setattr(backend, "_FEW", 0)
     monkeypatch.setattr(time_layers.TimeEmbedding, "distinct", _NEVER, raising=False)
 
 

@@ -113,9 +113,13 @@ def test_seeds(run, news, name):
 def test_test_accuracy_is_that_of_the_best_weights(run, news, monkeypatch):
     found = []
     monkeypatch.setattr(classification, "plot_confusion", lambda counts, *rest: found.append(counts))
-    accuracy, output = run(SCRIPTS["rnn-classifier"], *news, *SMALL, "--epochs", 4, "--lr", 0.3)
-    valid = [float(x) for x in accuracies(output)[1:-1:2]]
-    assert valid[-1] < max(valid)  # steps so long that it goes up and down
+    for seed in range(20):  # steps so long that it goes up and down; whether down at the end, rounding decides, too
+        found.clear()
+        accuracy, output = run(SCRIPTS["rnn-classifier"], *news, *SMALL, "--epochs", 4, "--lr", 0.3, "--seed", seed)
+        valid = [float(x) for x in accuracies(output)[1:-1:2]]
+        if valid[-1] < max(valid):
+            break
+    assert valid[-1] < max(valid)
     model, tokenizer, classes = classify.load_classifier("runs/rnn-classifier-ag_news")
     assert classes == ["World", "Sports", "Business", "Sci/Tech"]
 
