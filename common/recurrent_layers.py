@@ -130,7 +130,7 @@ class TimeRecurrent(Layer):
         self.Wx.add_product(self.x.T, da)
         db = self.b.grad[: da.shape[1]]
         db += da.sum(axis=0)
-        dx = product(da, self.Wx.data.T, out=self.xp.empty_like(self.x))
+        dx = product(da, self.Wx.data.T, out=self.xp.empty((len(da), len(self.Wx.data)), da.dtype))
         return from_rows(dx, layout) if self.groups is None else DistinctRows(dx, self.groups, layout)
 
     def _room_for_gates(self) -> Array:

@@ -329,6 +329,13 @@ def test_distinct_rows_give_what_all_rows_give(cell):
         assert np.allclose(plain, distinct, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_the_gradient_of_the_input_has_the_dtype_of_the_weights(dtype):
+    rnn = time_layer("RNN", 3, 5)
+    rnn.forward(np.ones((4, 2, 3), dtype))
+    assert rnn.backward(normal(4, 2, 5)).dtype == np.float64
+
+
 def test_distinct_rows_hold_each_word_once():
     rows = TimeEmbedding(normal(12, 3), distinct=True).forward(np.array([[7, 2, 7], [2, 2, 9]]))
     assert (rows.layout.N, rows.layout.T) == (2, 3)
