@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,9 +14,6 @@ import numpy as np
 
 UNK = "<unk>"  # stands for every word that is not in the vocabulary
 EOS = "<eos>"  # ends every line
-
-# A marker such as <unk>; a number such as 1,000.50; a word with apostrophes or hyphens inside; any other character.
-_WORD = re.compile(r"<\w+>|\d+(?:[.,]\d+)*|\w+(?:['’-]\w+)*|[^\w\s]")
 
 
 class DatasetError(ValueError):
@@ -57,13 +56,37 @@ class Corpus:
 
 
 def split_words(line: str) -> list[str]:
-    """Lower-case a line and split it into words, with punctuation marks as words of their own."""
-    return _WORD.findall(line.lower())
+    """Lower-case a line and split it into words, with punctuation marks as words of their own.
+
+    Accents, vowel signs and other marks stay with their letter, and the parts of an emoji together.
+    """
+    # İ becomes i and a dot above it; without that dot, it is the i of the same word in lower case.
+    return _word_pattern().findall(line.lower().replace("i\u0307", "i"))
 
 
 def split_characters(line: str) -> list[str]:
-    """Split a line into characters, spaces included. Right for text without spaces, such as Japanese."""
-    return list(line.strip())
+    """Split a line into characters, spaces included, but for the line end. Right for code, and for Japanese."""
+    return list(line.removesuffix("\n"))
+
+
+@functools.cache
+def _word_pattern() -> re.Pattern[str]:
+    """The pattern of a word. It is made at first use, because it takes a look at all of Unicode."""
+    # Python's \w has letters and digits, but not the marks that combine with them. None is between U+20000 and U+E0100.
+    points = (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))
+    marks = "".join(chr(point) for point in points if unicodedata.category(chr(point)).startswith("M"))
+    # And what joins two letters, or keeps them apart. To look at ASCII first, most of what follows a word, saves time.
+    marks = rf"(?:(?![\0-\x7f])[{marks}\u200c\u200d])"
+    letters = rf"\w+(?:{marks}+\w+)*{marks}*"
+    # Of emoji: colours of skin, tags, and the joiner before another; a flag is two letters of an alphabet of its own.
+    flag = "[\U0001f1e6-\U0001f1ff]"
+    symbol = rf"[^\w\s](?:{marks}|[\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f])*"
+    return re.compile(
+        rf"<{letters}>"  # a marker such as <unk>
+        rf"|\d+(?:[.,]\d+)*{marks}*"  # a number such as 1,000.50
+        rf"|{letters}(?:['’·׳״\u00ad-]{letters})*"  # a word, with apostrophes or hyphens inside
+        rf"|{flag}{flag}|{symbol}(?:(?<=\u200d){symbol})*"  # any other character
+    )
 
 
 SPLITTERS = {"word": split_words, "char": split_characters}

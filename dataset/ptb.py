@@ -14,8 +14,8 @@ _FILES = "ptb/ptb.{}.txt"
 
 
 def load_data(split: str = "train") -> tuple[np.ndarray, dict[str, int], dict[int, str]]:
-    """Load "train", "valid" or "test": (word ids, word_to_id, id_to_word)."""
-    return marked_text.load_split("ptb", _FILES, split)
+    """Load "train", "valid" (which the textbook calls "val", too) or "test": (word ids, word_to_id, id_to_word)."""
+    return marked_text.load_split("ptb", _FILES, "valid" if split == "val" else split)
 
 
 def load() -> Corpus:

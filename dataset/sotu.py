@@ -75,7 +75,7 @@ def _paragraphs() -> dict[str, list[str]]:
     paragraphs: dict[str, list[str]] = {split: [] for split in _FIRST_YEAR}
     for year, text in _messages():
         split = max((first, split) for split, first in _FIRST_YEAR.items() if first <= year)[1]
-        paragraphs[split] += [line for line in text.split("\n") if line.strip()]
+        paragraphs[split] += [line.strip() for line in text.split("\n") if line.strip()]
     return paragraphs
 
 

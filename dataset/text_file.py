@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from dataset.corpus import SEPARATORS, SPLITTERS, Corpus, DatasetError, build_vocabulary, to_ids
+from dataset.decoding import decode_utf8
 
 
 def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
     """Load a UTF-8 text file: the first 90 % to train, the next 5 % to choose, the last 5 % to test.
 
-    Lines stay in order and whole; empty lines are left out.
+    Lines stay in order and whole, with the spaces that they begin and end with; empty lines are left out of words.
 
     Parameters
     ----------
@@ -29,21 +30,30 @@ def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corp
         If there is no such file, it is not UTF-8, or it is too short to be split.
     """
     split_line = SPLITTERS[unit]
-    lines = [split_line(line) for line in read_utf8(Path(path)).split("\n") if line.strip()]
-    if len(lines) < 3:
+    text = read_utf8(Path(path)).removesuffix("\n")
+    lines = [split_line(line) for line in text.split("\n") if unit == "char" or line.strip()]
+    full = sum(len(line) > 0 for line in lines)
+    if full < 3:
         words = sum(len(line) for line in lines)
         raise DatasetError(
-            f"{path} has {words} words in {len(lines)} lines; it takes at least 3 lines to train, choose and test on"
+            f"{path} has {words} {'words' if unit == 'word' else 'characters'} in {full} lines; "
+            "it takes at least 3 lines that are not empty to train, choose and test on"
         )
     return split_lines(Path(path).stem, lines, vocab_size, unit)
 
 
 def split_lines(name: str, lines: list[list[str]], vocab_size: int, unit: str) -> Corpus:
-    """Make a corpus of at least three lines that are split into words: 90 % to train, 5 % to choose, 5 % to test."""
-    # Each split ends with the line in which its share of all words is reached, and has at least one line.
-    ends = np.cumsum([len(line) for line in lines])
-    train_end = min(int(np.searchsorted(ends, 0.90 * ends[-1])) + 1, len(lines) - 2)
-    valid_end = min(max(int(np.searchsorted(ends, 0.95 * ends[-1])) + 1, train_end + 1), len(lines) - 1)
+    """Make a corpus of lines that are split into words: 90 % to train, 5 % to choose, 5 % to test.
+
+    At least three lines must have words. An empty one is in the same split as the line before it.
+    """
+    # Each split ends with the line in which its share of all words is reached, and has at least one line with words.
+    lengths = np.array([len(line) for line in lines])
+    full = np.flatnonzero(lengths)
+    ends = np.cumsum(lengths[full])
+    train_end = min(int(np.searchsorted(ends, 0.90 * ends[-1])) + 1, len(full) - 2)
+    valid_end = min(max(int(np.searchsorted(ends, 0.95 * ends[-1])) + 1, train_end + 1), len(full) - 1)
+    train_end, valid_end = full[[train_end, valid_end]].tolist()
 
     id_to_word = build_vocabulary(lines[:train_end], vocab_size)
     word_to_id = {word: i for i, word in enumerate(id_to_word)}
@@ -60,16 +70,10 @@ def read_utf8(path: Path) -> str:
         If there is no such file, or it is not UTF-8.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        data = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{path} is not UTF-8 text (byte {error.start:,}: {error.reason}); "
-            f"convert it first, for example with: iconv -f SHIFT_JIS -t UTF-8 {path} > utf8.txt"
-        ) from error
-    # Without the byte order mark that some editors write, and with one kind of line end.
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return decode_utf8(data, path)
 
 
 def read_json(path: Path) -> object:

@@ -10,7 +10,8 @@ from helpers import RESULTS, SMALL, printed, run_script, write_text
 
 import dataset
 from ch05_rnn import train_rnnlm
-from ch06_gated import train_char_lm
+from ch06_gated import generate_text, sentence_probability, train_char_lm
+from ch06_gated.run_folder import load_run
 from common.optimizer import SGD
 from common.trainer import RnnlmTrainer
 from dataset import bungo
@@ -21,6 +22,7 @@ CHARACTERS = [*SMALL, "--max-words", 2000, "--eval-interval", 20, "--layers", 1]
 
 def test_sotu_by_character_is_the_same_text():
     words, characters = dataset.load("sotu"), dataset.load("sotu", unit="char")
+    assert (words.sha256[:12], characters.sha256[:12]) == ("2712eff9a65e", "0c1aeda8d265")  # of all recorded figures
     assert characters.separator == ""
     assert len(characters.id_to_word) < 200
     assert len(characters.train) > 5 * len(words.train)
@@ -86,8 +88,20 @@ def test_characters_are_learnt(run, tmp_path):
     options += ["--time-size", 20, "--layers", 1]
     found, output = run(train_char_lm.main, "--corpus", path, *options)
     assert found < 1.7  # some 6 bits a line of 19 characters, if nothing is left to learn
-    last = re.findall(r"^> (.*)$", output, re.MULTILINE)[-1]
-    assert set(last.split()) & {"cat", "dog", "aunt", "sees", "likes", "fears", "fish", "rain", "music", "mice", "you"}
+    samples = " ".join(re.findall(r"^> (.*)$", output, re.MULTILINE))
+    assert set(samples.split()) & {
+        "cat",
+        "dog",
+        "aunt",
+        "sees",
+        "likes",
+        "fears",
+        "fish",
+        "rain",
+        "music",
+        "mice",
+        "you",
+    }
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -117,3 +131,34 @@ def test_quick(tmp_path):
     ended = run_script("generate_text.py", "runs/char-sotu", "--prompt", "The Un", "--length", 20, folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("The Un")
+
+
+CODE = "def f(x):\n    if x:\n\treturn 1\n\nf(2)\n"
+
+
+@pytest.fixture
+def reader_of_code(run, tmp_path):
+    """The run folder of a model that has read code."""
+    (tmp_path / "code.txt").write_text(CODE * 40, encoding="utf-8")
+    run(train_char_lm.main, "--corpus", "code.txt", *CHARACTERS)
+    return tmp_path / "runs" / "char-code"
+
+
+@pytest.mark.parametrize("prompt", ["    return", "\tif x:", "def f(x):\n    if", "f(2)\n\n", " "])
+def test_a_prompt_is_read_and_written_with_its_spaces_and_lines(reader_of_code, run, capsys, prompt):
+    trained = load_run(reader_of_code)
+    ids = trained.ids(trained.words(prompt))
+    assert "".join(trained.word(i) for i in ids) == prompt.replace("\n", "<eos>")
+    _, output = run(generate_text.main, reader_of_code, "--prompt", prompt, "--length", 5)
+    assert output.startswith(prompt)
+    assert capsys.readouterr().err == ""  # no character is unknown
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_sentences_are_weighed_with_the_spaces_that_they_begin_with(reader_of_code, run, tmp_path, newline):
+    lines = ["    if x:", "if x:", "\treturn 1"]
+    (tmp_path / "lines.txt").write_bytes((newline.join(["", *lines, " ", ""])).encode())
+    _, output = run(sentence_probability.main, reader_of_code, tmp_path / "lines.txt")
+    found = [line.split(maxsplit=2) for line in output.splitlines()[1:]]
+    assert [int(rest.split()[0]) for *_, rest in found] == [10, 6, 10, 26]
+    assert all(output.count(f"  {line}\n") for line in lines)
