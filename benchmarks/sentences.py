@@ -52,7 +52,7 @@ def our_step(shape: Shape) -> Step:
 
     V, H, dropout = shape
     model = SimpleRnnlm(V, H, H, dropout=dropout, rng=np.random.default_rng(0))
-    optimizer = Adam(LEARNING_RATE)
+    optimizer = Adam(LEARNING_RATE, eps=1e-8, corrected=True)  # as PyTorch's
 
     def step(xs: np.ndarray, ts: np.ndarray, begins: bool) -> float:
         if begins:

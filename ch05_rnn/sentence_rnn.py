@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
+import ch05_rnn  # noqa: F401 - it makes sure of the packages
 import dataset
 from common.backend import Array, get_array_module, require_gpu
 from common.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8, utf8_text
@@ -65,6 +66,7 @@ class SentenceRnn(Model):
             Affine(affine_W, weights.constant("affine_b", (V, 0))),
         ]
         super().__init__(layers, SoftmaxWithLoss())
+        self.lay_out()
         self.reset_state()
 
     def reset_state(self) -> None:
@@ -84,8 +86,8 @@ class SentenceRnn(Model):
 
     def backward(self, dout: float = 1.0) -> None:
         """Set all gradients to those of the summed loss of the steps that are remembered, times dout; forget them."""
-        for p in self.parameters:
-            p.zero_grad()
+        if not self.steps:
+            raise ValueError("there is no step to go back through: read a word first")
         dh = 0
         for embedding, rnn, affine, loss in reversed(self.steps):
             # A state is seen by the output of its step, and by the next step.

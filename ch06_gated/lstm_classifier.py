@@ -19,4 +19,4 @@ class LstmClassifier(RecurrentClassifier):
 
     def recurrent_layer(self, weights: InitialWeights, name: str, D: int, H: int) -> TimeLSTM:
         Wx, Wh = weights.recurrent(name, D, H, gates=4)
-        return TimeLSTM(Wx, Wh, weights.constant(f"{name}_b", (2 * H, 0), (H, 1), (H, 0)))  # o, i; f; c̃
+        return TimeLSTM(Wx, Wh, weights.constant(f"{name}_b", (H, 1), (3 * H, 0)))  # f; g, i, o

@@ -14,10 +14,10 @@ class LstmLm(RecurrentLm):
     ----------
     vocab_size, wordvec_size, hidden_size : int
     forget_bias : float
-        What the bias of the forget gate starts from. With 1 or 2, a memory that has learnt nothing yet keeps most
+        What the bias of the forget gate starts from. With 1 or 2, a cell state that has learnt nothing yet keeps most
         of what it holds from step to step, and gradients reach further back.
     peepholes : bool
-        Let the gates see the memory.
+        Let the gates see the cell state.
     **options
         Those of RecurrentLm.
 
@@ -45,6 +45,6 @@ class LstmLm(RecurrentLm):
 
     def recurrent_layer(self, weights: InitialWeights, name: str, D: int, H: int) -> TimeLSTM:
         Wx, Wh = weights.recurrent(name, D, H, gates=4)
-        b = weights.constant(f"{name}_b", (2 * H, 0), (H, self.forget_bias), (H, 0))  # o, i; f; c̃
+        b = weights.constant(f"{name}_b", (H, self.forget_bias), (3 * H, 0))  # f; g, i, o
         p = weights.constant(f"{name}_p", (3 * H, 0)) if self.peepholes else None
         return TimeLSTM(Wx, Wh, b, stateful=True, p=p)

@@ -7,9 +7,12 @@ somebody asks for the GPU.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
+import threading
+from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
 
@@ -94,6 +97,35 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...], xp: ModuleType) ->
     return xp.random.Generator(xp.random.Philox4x3210(seed)).random(shape, dtype=np.float32)
 
 
+class _Underflow(threading.local):
+    ignored = False  # in this thread, by a method that is running
+
+
+_underflow = _Underflow()
+
+
+def underflow_is_zero(method: Callable) -> Callable:
+    """Decorate a method: inside, a number too small for its dtype is 0, as it should be, and no error.
+
+    That matters to readers who look for a NaN with ``np.seterr(all="raise")``. Of methods that call each other, only
+    the outermost changes NumPy's setting, as that takes a microsecond.
+    """
+
+    ignoring = np.errstate(under="ignore")(method)
+
+    @functools.wraps(method)
+    def run(*args: object, **options: object) -> object:
+        if _underflow.ignored:
+            return method(*args, **options)
+        _underflow.ignored = True
+        try:
+            return ignoring(*args, **options)
+        finally:
+            _underflow.ignored = False
+
+    return run
+
+
 def memory_figures(x: Array, before: str = "") -> str:
     """Memory of the GPU that x is on: what arrays take, and what CuPy holds for them and more. On the CPU: "".
 
@@ -153,7 +185,7 @@ def product(A: Array, B: Array, out: Array) -> Array:
     xp = get_array_module(out)
     if xp is not np:
         return xp.matmul(A, B, out=out)
-    rows = _SMALL // B.size
+    rows = _SMALL // max(B.size, 1)
     if B.strides[0] < B.strides[1]:  # transposed
         rows = min(rows, _SMALL_TRANSPOSED // B.shape[1])
     for part in cut(len(A), rows if len(A) <= _FEW * rows else len(A)):
@@ -177,11 +209,10 @@ class Groups:
     """
 
     def __init__(self, ids: np.ndarray) -> None:
-        ids = ids.tolist()
-        distinct = dict.fromkeys(ids)  # keeps their order
-        number = dict(zip(distinct, range(len(distinct))))
-        self.distinct = np.fromiter(distinct, np.intp, len(distinct))
-        self.index = np.fromiter(map(number.get, ids), np.intp, len(ids))
+        number: dict[int, int] = {}  # keeps their order
+        index = [number.setdefault(i, len(number)) for i in ids.tolist()]
+        self.distinct = np.fromiter(number, np.intp, len(number))
+        self.index = np.array(index, np.intp)
 
     def sum(self, rows: np.ndarray) -> np.ndarray:
         """Sum the rows, (n, D), of each group: (U, D).

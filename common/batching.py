@@ -44,6 +44,8 @@ class OffsetBatches:
         fall differently each time. True: each epoch starts at the same places; reset the state then.
     mine : slice
         The readers of each batch that are this process's; see ``common/distributed.py``.
+    ignore_label : int, optional
+        Labels that do not count, if there are any: then the words of each window are counted.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class OffsetBatches:
         restart: bool = False,
         *,
         mine: slice = slice(None),
+        ignore_label: int | None = None,
     ) -> None:
         if batch_size <= 0 or time_size <= 0:
             raise ValueError(f"batch_size and time_size must be positive, got {batch_size} and {time_size}")
@@ -84,6 +87,7 @@ class OffsetBatches:
         self.words = batch_size * time_size
         self.share = len(range(batch_size)[mine]) / batch_size
         self.layout = rectangle(batch_size, time_size)
+        self.ignore_label = ignore_label
 
     def __len__(self) -> int:
         """Windows in an epoch."""
@@ -93,13 +97,18 @@ class OffsetBatches:
         """One epoch, or what is left of it: windows of xs and ts, (N, T) each."""
         xp = get_array_module(self.xs)
         n = len(self.xs)
-        starts = xp.arange(self.batch_size)[self.mine, None] * (n // self.batch_size)
+        starts = xp.arange(self.batch_size)[:, None] * (n // self.batch_size)
         steps = xp.arange(self.time_size)
         while self.position < len(self):
             self.begins = self.restart and self.position == 0
             if self.begins:
                 self.time = 0
             index = (starts + self.time + steps) % n  # (N, T)
+            if self.ignore_label is not None:
+                labelled = self.ts[index] != self.ignore_label
+                self.words = int(labelled.sum())
+                self.share = int(labelled[self.mine].sum()) / max(self.words, 1)
+            index = index[self.mine]
             self.time += self.time_size
             self.position += 1
             yield self.xs[index], self.ts[index]
@@ -235,7 +244,8 @@ class SentenceBatches:
         elif len(own):
             index, inside, _ = padded_index(self.starts[own], self.lengths[own], longest, xp)
             xs = xp.where(inside, text[index], self.pad_id)
-            ts = xp.where(inside, text[index + 1], self.ignore_label)
+            # As numbers with a sign, as -1 would be 255 among unsigned bytes.
+            ts = xp.where(inside, text[index + 1].astype(np.intp), self.ignore_label)
             windows = ((xs[:, start : start + T], ts[:, start : start + T]) for start in starts)
         yield from ((start, *next(windows, (None, None))) for start in starts)
 

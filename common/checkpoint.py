@@ -21,8 +21,9 @@ from common.backend import Array, to_cpu
 from common.batching import OffsetBatches, SentenceBatches
 from common.model import LanguageModel
 from common.npz import NpzReader, write_npz
-from common.parameter import joined
 from common.trainer import RnnlmTrainer
+
+_FORMAT = 2  # 1: the gates of an LSTM in another order, and what the optimizer remembers in one array
 
 
 class Checkpoint:
@@ -97,7 +98,12 @@ class Checkpoint:
         if trainer.best < math.inf:
             with NpzReader(self.best_path, "a weight file") as file:
                 arrays |= {f"best/{name}": file.read(name) for name in file.headers}
-        training = {**_numbers(trainer, batches, self.rng), "history": trainer.history, "options": self.options}
+        training = {
+            "format": _FORMAT,
+            **_numbers(trainer, batches, self.rng),
+            "history": trainer.history,
+            "options": self.options,
+        }
         write_npz(self.path, {**arrays, "training": np.frombuffer(json.dumps(training).encode(), np.uint8)})
 
     def restore(self, trainer: RnnlmTrainer, batches: OffsetBatches | SentenceBatches) -> None:
@@ -120,6 +126,8 @@ class Checkpoint:
         weights = {p.name: p.data for p in model.parameters}
         with NpzReader(self.path, "a checkpoint") as file:
             training = _read_training(file, self.path)
+            if training.get("format") != _FORMAT:
+                raise ValueError(f"{self.path} is damaged, or of another version, with which it must be finished")
             try:
                 for name, expected in _numbers(trainer, batches, self.rng).items():
                     _check(training[name], expected, name)
@@ -131,9 +139,9 @@ class Checkpoint:
                 raise ValueError(f"{self.path} is damaged, or of another training: {error}") from error
             measured = training["trainer"]["best"] < math.inf
             best = self._read(file, "best", weights) if measured else None
-            whole = {str(k): x for k, x in enumerate(joined(model.params))}
+            like = {str(k): x for k, x in enumerate(model.params)}
             began = training["optimizer"]["t"] > 0
-            memories = {m: self._read(file, f"optimizer/{m}", whole) for m in optimizer.memories if began}
+            memories = {m: self._read(file, f"optimizer/{m}", like) for m in optimizer.memories if began}
             weights = self._read(file, "model", weights)
             state = self._read_state(file, model, trainer.ranks.mine)
 
@@ -141,14 +149,16 @@ class Checkpoint:
             p.data[...] = p.like(weights[p.name])
         model.set_state(state)
         vars(optimizer).update(training["optimizer"])
+        optimizer.begin(model.params)
         for name, arrays in memories.items():
-            setattr(optimizer, name, list(model.asarrays(*arrays.values())))
+            for x, array in zip(getattr(optimizer, name), model.asarrays(*arrays.values())):
+                x[...] = array
         trainer.set_state(training["trainer"])
         trainer.history[:] = training["history"]
         vars(batches).update(training["batches"])
         self.rng.bit_generator.state = training["rng"]
         if best is not None and trainer.ranks.writes:
-            write_npz(self.best_path, best)
+            write_npz(self.best_path, best | model.marks)
 
     def _read(self, file: NpzReader, group: str, like: dict[str, Array]) -> dict[str, np.ndarray]:
         """Read the arrays of a group, which must have the shapes and dtypes of those of ``like``."""

@@ -9,10 +9,11 @@ import numpy as np
 
 from common.backend import Array, get_array_module, to_cpu
 from common.batching import deal
+from common.checks import check_sizes
 from common.functions import softmax
 from common.initial_weights import InitialWeights
 from common.layers import Affine, SoftmaxWithLoss
-from common.model import Model, check_sizes
+from common.model import Model
 from common.packing import PackedSequence, pack, pad
 from common.time_layers import TimeBidirectional, TimeDropout, TimeEmbedding, TimeLast, TimeMean, TimeRecurrent
 
@@ -107,16 +108,17 @@ class RecurrentClassifier(Model):
         affine_W = weights.normal("affine_W", width, C, scale=1 / math.sqrt(width))
         output = Affine(affine_W, weights.constant("affine_b", (C, 0)))
         super().__init__([*stack, TimeMean() if pool == "mean" else TimeLast(bidirectional), output], SoftmaxWithLoss())
+        self.lay_out()
 
     def recurrent_layer(self, weights: InitialWeights, name: str, D: int, H: int) -> TimeRecurrent:
         """Make a recurrent layer from D to H, not stateful, with parameters whose names begin with ``name``."""
         raise NotImplementedError
 
     def backward(self, dout: float = 1.0) -> None:
-        """Set all gradients, starting from zero, to those of the last loss, times dout; zero of a fixed embedding."""
+        """Set all gradients to those of the last loss, times dout; to zero that of a fixed embedding."""
         super().backward(dout)
         if self.fixed_embedding:
-            self.layers[0].W.zero_grad()
+            self.layers[0].W.grad[...] = 0
 
     @property
     def embedding(self) -> Array:

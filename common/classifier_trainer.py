@@ -92,7 +92,7 @@ class ClassifierTrainer(RnnlmTrainer):
         skipped = self.skipped
         super()._step(batches, x, t, *how)
         if self.skipped == skipped:
-            right = (self.model.loss_layer.log_y.argmax(axis=1) == t).sum()
+            right = (self.model.loss_layer.y.argmax(axis=1) == t).sum()
             for meter in self._meters.values():
                 meter.right += right
 

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.backend import Array, cores
+from common.fast.flat_buffer import joined
 from common.layers import Dropout
 from common.packing import Layout, PackedSequence
-from common.parameter import joined
 
 if TYPE_CHECKING:
     from common.batching import OffsetBatches, SentenceBatches
@@ -90,7 +90,7 @@ class Alone:
         x and t are the share of this rank, None if it has no word of the window; loss and gradients are of all ranks.
         """
         loss = model.forward(x, t)
-        model.backward(dout)
+        model.backward(*([] if dout == 1 else [dout]))  # a reader's own model may know no dout
         return loss
 
     def sum(self, *values: float) -> tuple[float, ...]:
@@ -186,10 +186,12 @@ class Ranks(Alone):
         self.send_weights(model)
         for layer in model.layers:
             if isinstance(layer, Dropout) and not isinstance(layer.rng, SharedMasks):
+                if layer.rng is None:
+                    raise ValueError("with many processes, dropout needs a generator of its own: TimeDropout(p, rng)")
                 layer.rng = SharedMasks(self, layer)
 
     def send_weights(self, model: Model) -> None:
-        for w in joined(model.params):
+        for w in joined(model.params)[0]:
             self.comm.Bcast(w)
 
     def loss_and_gradients(self, model: Model, batches: Batches, x: Window, t: Window, dout: float) -> float:
@@ -198,12 +200,12 @@ class Ranks(Alone):
                 layer.rng.begin(batches.layout)
         if x is None:
             model.reset_state()
-            for p in model.parameters:
-                p.zero_grad()
+            for g in model.grads:
+                g.fill(0)
             loss = 0.0
         else:
             loss = float(super().loss_and_gradients(model, batches, x, t, dout * batches.share)) * batches.share
-        for g in joined(model.grads):
+        for g in joined(model.grads)[0]:
             self.comm.Allreduce(self._MPI.IN_PLACE, g)
         return self.sum(loss)[0]
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from common.backend import Array, double, get_array_module, to_floats
 from common.batching import SentenceBatches
+from common.checks import check_sizes
 from common.distributed import ALONE, Alone
 from common.model import LanguageModel
 
@@ -37,26 +40,40 @@ def evaluate(
     Returns
     -------
     float
-        Nats a word; ``perplexity`` of it is the figure that papers report.
+        Nats per token; ``perplexity`` of it is the figure that papers report.
+
+    Raises
+    ------
+    ValueError
+        If there is no word, a size is not positive, the lengths differ, or a recurrent layer is not stateful.
+    TypeError, IndexError
+        If ids or labels are not integers, or not in the vocabulary.
     """
     n = len(xs)
     if n == 0:
         raise ValueError("there is no word to predict: the text needs at least two")
-    xs, ts = model.asarrays(xs, ts)
+    check_sizes(batch_size=batch_size, time_size=time_size)
+    xs, ts = model.check_text(xs, ts)
     xp = get_array_module(xs)
     batch_size = min(batch_size, n)
     longest = -(-n // batch_size)
     starts = ((xp.arange(batch_size) * n) // batch_size)[ranks.mine]
     ends = ((xp.arange(1, batch_size + 1) * n) // batch_size)[ranks.mine]
-    total = 0.0  # stays on the GPU, if the model is there, until all is read
+    total = words = 0.0  # they stay on the GPU, if the model is there, until all is read
     with model.evaluating():
         for first in range(0, longest, time_size) if len(starts) else ():
             index = starts[:, None] + xp.arange(first, min(first + time_size, longest))  # (N, T)
             inside = index < ends[:, None]
             index = xp.minimum(index, n - 1)
-            labels = xp.where(inside, ts[index], model.loss_layer.ignore_label)
-            total += double(model.forward(xs[index], labels)) * inside.sum()
-    return ranks.sum(*to_floats(total))[0] / n
+            # As numbers with a sign, as -1 would be 255 among unsigned bytes.
+            labels = xp.where(inside, ts[index].astype(np.intp), model.loss_layer.ignore_label)
+            labelled = (labels != model.loss_layer.ignore_label).sum()
+            total += double(model.forward(xs[index], labels)) * labelled
+            words += double(labelled)
+    total, words = ranks.sum(*to_floats(total, words))
+    if words == 0:
+        raise ValueError("there is no word to predict: all labels are ignored")
+    return total / words
 
 
 def evaluate_windows(model: LanguageModel, batches: SentenceBatches, ranks: Alone = ALONE) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from common.backend import to_cpu
+from common.checks import as_ids, check_range, check_whole
 from common.functions import softmax
 from common.model import LanguageModel
 
@@ -27,7 +28,7 @@ def generate(
     Parameters
     ----------
     model : LanguageModel
-        Read in evaluation mode with a state of its own, until the iterator ends or is closed.
+        Read in evaluation mode from a fresh state; between two words it is as it was found.
     prompt : sequence of int
         At least one id. All of it is read before the first word is drawn; it is not yielded.
     length : int
@@ -41,19 +42,42 @@ def generate(
         Ends the text when it is drawn; not yielded.
     top_k, top_p : int and float, optional
         See ``next_word_distribution``.
+
+    Raises
+    ------
+    ValueError
+        If the prompt is empty, an argument is out of its range, or a recurrent layer is not stateful.
+    TypeError, IndexError
+        If an id is not an integer, or not in the vocabulary.
     """
+    if np.ndim(prompt) != 1:
+        raise ValueError(f"the prompt must be a sequence of word ids, got {prompt!r}")
     if len(prompt) == 0:
         raise ValueError("the prompt needs at least one word")
-    with model.evaluating():
-        (words,) = model.asarrays(np.array([prompt]))
-        for _ in range(length):
-            logits = to_cpu(model.predict(words)[0, -1]).astype(np.float64)
-            logits[list(skip_ids)] = -np.inf
-            word = int(rng.choice(len(logits), p=next_word_distribution(logits, temperature, top_k, top_p)))
-            if word == stop_id:
-                return
-            yield word
-            (words,) = model.asarrays(np.array([[word]]))
+    prompt = as_ids(np.asarray(prompt), "word ids of the prompt")
+    check_whole("length", length)
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy.random.Generator, got {rng!r}")
+    if length < 0:
+        raise ValueError(f"the length must be 0 or more, got {length}")
+    model.check_stateful("generate")
+    check_sampling(temperature, top_k, top_p)
+    return _generate(model, prompt, length, rng, list(skip_ids), stop_id, (temperature, top_k, top_p))
+
+
+def _generate(model, prompt, length, rng, skip_ids, stop_id, sampling) -> Iterator[int]:
+    words, session = np.array([prompt]), []
+    for _ in range(length):
+        # Only for the time of a step: between two words the model may be trained, or write another text.
+        with model.evaluating(session):
+            logits = to_cpu(model.predict(*model.asarrays(words))[0, -1]).astype(np.float64)
+        check_range(np.array(skip_ids, np.intp), len(logits), "skip_ids")
+        logits[skip_ids] = -np.inf
+        word = int(rng.choice(len(logits), p=next_word_distribution(logits, *sampling)))
+        if word == stop_id:
+            return
+        yield word
+        words = np.array([[word]])
 
 
 def next_word_distribution(
@@ -86,12 +110,9 @@ def next_word_distribution(
     Fan, Lewis and Dauphin, "Hierarchical neural story generation", 2018 (top-k); Holtzman et al., "The curious case
     of neural text degeneration", 2020 (top-p).
     """
-    if temperature <= 0:
-        raise ValueError(f"the temperature must be positive, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+    check_sampling(temperature, top_k, top_p)
+    if not np.isfinite(logits).any() or np.isnan(logits).any():
+        raise ValueError("there is no word to draw from: no logit is a finite number, or one is NaN")
     with np.errstate(over="ignore"):  # at a very low temperature all but the likeliest become -infinity
         p = softmax((logits - logits.max()) / temperature)
     likeliest_first = np.argsort(-p, kind="stable")
@@ -102,3 +123,15 @@ def next_word_distribution(
         before = np.cumsum(p[likeliest_first]) - p[likeliest_first]  # what all likelier words have together
         p[likeliest_first[before >= top_p]] = 0
     return p / p.sum()
+
+
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Raise a ValueError if an argument of ``next_word_distribution`` is out of its range."""
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"the temperature must be positive, got {temperature}")
+    if top_k is not None:
+        check_whole("top_k", top_k)
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], got {top_p}")

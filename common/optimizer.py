@@ -11,8 +11,9 @@ import math
 
 import numpy as np
 
-from common.backend import Array, cut, get_array_module
-from common.parameter import joined
+from common.backend import Array, cut, double, get_array_module, underflow_is_zero
+from common.checks import check_number
+from common.fast.flat_buffer import Parts, joined
 
 _BLOCK = 2**15  # elements of a block: 128 KB in float32
 
@@ -27,37 +28,95 @@ class Optimizer:
     ----------
     lr : float
         Learning rate; may be changed between updates.
+
+    Raises
+    ------
+    ValueError
+        If the learning rate is not a positive number.
     """
 
     memories: tuple[str, ...] = ()
 
     def __init__(self, lr: float) -> None:
-        if not lr > 0:
-            raise ValueError(f"the learning rate must be positive, got {lr}")
+        check_number("the learning rate", lr, 0)
         self.lr = lr
         self.t = 0  # updates made so far
+        for name in self.memories:
+            setattr(self, name, None)
 
+    @underflow_is_zero
     def update(self, params: list[Array], grads: list[Array]) -> None:
         """Take one step downhill.
 
         Parameters
         ----------
-        params, grads : lists of arrays
-            The same arrays, in the same order, at every call. ``params`` are changed in place.
+        params : list of arrays
+            They are changed in place. At every call the same, in the same order.
+        grads : list of arrays
+            The gradient of each: those of a model, or any of the same shapes, such as sums over several batches.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the lists do not match, or ``params`` are not those of the first call; nothing has been changed then.
         """
+        if self.memories and self.t == 0:
+            self.begin(params)
+        lists = joined(params, grads, *(getattr(self, name) for name in self.memories))
+        if lists[0] is params:  # arrays that stand alone
+            _check_arrays(params, *lists[1:])
+            lists = _each_once(lists)
+        if type(self.lr) is not float or not 0 <= self.lr < math.inf:
+            check_number("the learning rate", self.lr, 0, closed=True)
+            self.lr = float(self.lr)  # a NumPy number would make float64 of float32
         self.t += 1
-        params, grads = joined(params), joined(grads)
-        if self.t == 1:
-            for name in self.memories:
-                setattr(self, name, [get_array_module(w).zeros_like(w) for w in params])
-        for arrays in zip(params, grads, *(getattr(self, name) for name in self.memories), strict=True):
+        for arrays in zip(*lists):
             for block in _blocks(arrays[0]):
                 self._update(*[x[block] for x in arrays])
+
+    def begin(self, params: list[Array]) -> None:
+        """Make the memories of these parameters: zeros."""
+        for name in self.memories:
+            whole = isinstance(params, Parts) and params.complete()
+            setattr(self, name, params.zeros_like() if whole else [_zeros_like(w) for w in params])
+
+
+def _zeros_like(w: Array) -> Array:
+    return get_array_module(w).zeros_like(w)
+
+
+def _check_arrays(params: list[Array], *others: list[Array]) -> None:
+    """Raise an error unless all lists hold floating-point arrays of the same shapes, on one device."""
+    for name, arrays in zip(("gradients", "remembered arrays", "remembered arrays"), others):
+        if len(arrays) != len(params):
+            raise ValueError(f"{len(params)} parameters need as many {name}, got {len(arrays)}")
+        for k, (w, g) in enumerate(zip(params, arrays)):
+            if getattr(getattr(w, "dtype", None), "kind", None) != "f":
+                raise TypeError(f"parameter {k} must be an array of floating-point numbers, got {type(w).__name__}")
+            if not hasattr(g, "shape") or get_array_module(g) is not get_array_module(w):
+                raise TypeError(f"parameter {k} is a {type(w).__module__} array, but of its {name} one is {type(g)}")
+            if g.shape != w.shape:
+                raise ValueError(f"parameter {k} has shape {w.shape}, but of its {name} one has {g.shape}")
+
+
+def _each_once(lists: tuple[list[Array], ...]) -> list[list[Array]]:
+    """Leave out pairs of parameter and gradient that are there already, as they are or transposed.
+
+    Layers that share a Parameter both list it, and its gradient is the sum of both already.
+    """
+    pairs = {(_place(arrays[0]), _place(arrays[1])): arrays for arrays in reversed(list(zip(*lists)))}
+    return list(zip(*reversed(pairs.values())))
+
+
+def _place(x: Array) -> tuple:
+    """Where an array lies in memory: the same for x and x.T."""
+    address = x.__array_interface__["data"][0] if get_array_module(x) is np else x.data.ptr
+    return address, tuple(sorted(zip(x.strides, x.shape)))
 
 
 def _blocks(w: Array) -> tuple:
     """Indices of the blocks of w: slices of its rows; on a GPU, or if it is small, all of it."""
-    if w.size <= _BLOCK or get_array_module(w) is not np:
+    if w.size <= _BLOCK or w.ndim == 0 or get_array_module(w) is not np:
         return (...,)
     return cut(len(w), _BLOCK * len(w) // w.size)
 
@@ -97,6 +156,7 @@ class Momentum(Optimizer):
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__(lr)
+        check_number("momentum", momentum, 0, 1, closed=True)
         self.momentum = momentum
 
     def _update(self, w: Array, g: Array, v: Array) -> None:
@@ -105,12 +165,101 @@ class Momentum(Optimizer):
         w += v
 
 
+class Nesterov(Momentum):
+    """Momentum that looks ahead: the gradient is taken where the step will lead.
+
+    v ← momentum v - lr g,  w ← w + momentum v - lr g
+
+    The weights that are kept are those ahead, w + momentum v, so that no other gradient is needed.
+
+    Parameters
+    ----------
+    lr, momentum : float
+        As in Momentum.
+
+    References
+    ----------
+    Nesterov, "A method for solving the convex programming problem with convergence rate O(1/k²)", 1983; in this form
+    Bengio, Boulanger-Lewandowski and Pascanu, "Advances in optimizing recurrent networks", 2013.
+    """
+
+    def _update(self, w: Array, g: Array, v: Array) -> None:
+        s = self.lr * g
+        v *= self.momentum
+        v -= s
+        w += self.momentum * v
+        w -= s
+
+
+class AdaGrad(Optimizer):
+    """Smaller steps where gradients have been large: h ← h + g²,  w ← w - lr g / (√h + ε).
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    eps : float
+        Keeps the division finite.
+
+    References
+    ----------
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
+    """
+
+    memories = ("h",)
+
+    def __init__(self, lr: float = 0.01, eps: float = 1e-7) -> None:
+        super().__init__(lr)
+        check_number("eps", eps, 0)
+        self.eps = eps
+
+    def _update(self, w: Array, g: Array, h: Array) -> None:
+        h += g * g
+        w -= self.lr * g / (get_array_module(w).sqrt(h) + self.eps)
+
+
+class RMSprop(Optimizer):
+    """Steps divided by the size of recent gradients: h ← ρ h + (1 - ρ) g²,  w ← w - lr g / (√h + ε).
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    decay_rate : float
+        ρ.
+    eps : float
+        Keeps the division finite.
+
+    References
+    ----------
+    Tieleman and Hinton, "Lecture 6.5: rmsprop", Coursera, 2012.
+    """
+
+    memories = ("h",)
+
+    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99, eps: float = 1e-7) -> None:
+        super().__init__(lr)
+        check_number("decay_rate", decay_rate, 0, 1, closed=True)
+        check_number("eps", eps, 0)
+        self.decay_rate, self.eps = decay_rate, eps
+
+    def _update(self, w: Array, g: Array, h: Array) -> None:
+        h *= self.decay_rate
+        h += (1 - self.decay_rate) * g * g
+        w -= self.lr * g / (get_array_module(w).sqrt(h) + self.eps)
+
+
 class Adam(Optimizer):
     """Steps of about lr, whatever the size of the gradient.
 
     m ← β₁ m + (1 - β₁) g            mean of the gradients
     v ← β₂ v + (1 - β₂) g²           mean of their squares
-    w ← w - lr m̂ / (√v̂ + ε)         with m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ)
+    w ← w - lr √c₂ / c₁ · m / (√v + ε)          with c₁ = 1 - β₁ᵗ, c₂ = 1 - β₂ᵗ
+
+    Both means start from zero, and c₁ and c₂ correct for that. The textbook and Keras add ε to √v as it stands here,
+    algorithm 1 of the paper and PyTorch to the corrected one:
+
+    w ← w - lr m̂ / (√v̂ + ε)                    with m̂ = m / c₁, v̂ = v / c₂
 
     Parameters
     ----------
@@ -120,19 +269,32 @@ class Adam(Optimizer):
         Decay rates of the two means.
     eps : float
         Keeps the division finite.
+    corrected : bool
+        Add ε to the corrected √v̂: with ``eps=1e-8``, PyTorch's Adam.
 
     References
     ----------
-    Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1.
+    Kingma and Ba, "Adam: a method for stochastic optimization", 2015, section 2 and algorithm 1.
     """
 
     memories = ("m", "v")
 
-    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
+    def __init__(
+        self,
+        lr: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-7,
+        corrected: bool = False,
+    ) -> None:
         super().__init__(lr)
+        for name, beta in (("beta1", beta1), ("beta2", beta2)):
+            check_number(name, beta, 0, 1, closed=True)
+        check_number("eps", eps, 0)
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
+        self.corrected = corrected
 
     def _update(self, w: Array, g: Array, m: Array, v: Array) -> None:
         xp = get_array_module(w)
@@ -143,12 +305,12 @@ class Adam(Optimizer):
         s *= 1 - self.beta2
         v *= self.beta2
         v += s
-        # lr m̂ / (√v̂ + ε) = (lr √c₂ / c₁) m / (√v + ε √c₂), with c = 1 - βᵗ: the divisions by c
-        # are of two numbers, not of two arrays.
+        # Corrected, too, the divisions by c are of two numbers, not of two arrays:
+        # lr m̂ / (√v̂ + ε) = (lr √c₂ / c₁) m / (√v + ε √c₂)
         c1 = 1 - self.beta1**self.t
         sqrt_c2 = math.sqrt(1 - self.beta2**self.t)
         xp.sqrt(v, out=s)
-        s += self.eps * sqrt_c2
+        s += self.eps * sqrt_c2 if self.corrected else self.eps
         xp.divide(m, s, out=s)
         s *= self.lr * sqrt_c2 / c1
         w -= s
@@ -160,7 +322,7 @@ class AdamW(Adam):
     Parameters
     ----------
     lr, beta1, beta2, eps : float
-        As in Adam.
+        As in Adam, of the corrected kind.
     weight_decay : float
         Share of each weight, times lr, that is taken away at each step.
 
@@ -177,7 +339,8 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
-        super().__init__(lr, beta1, beta2, eps)
+        super().__init__(lr, beta1, beta2, eps, corrected=True)
+        check_number("weight_decay", weight_decay, 0, closed=True)
         self.weight_decay = weight_decay
 
     def _update(self, w: Array, g: Array, m: Array, v: Array) -> None:
@@ -185,6 +348,7 @@ class AdamW(Adam):
         super()._update(w, g, m, v)
 
 
+@underflow_is_zero
 def clip_grads(grads: list[Array], max_norm: float) -> float:
     """Scale all gradients, in place, by one factor, if together they are longer than ``max_norm``.
 
@@ -195,25 +359,41 @@ def clip_grads(grads: list[Array], max_norm: float) -> float:
     ----------
     grads : list of arrays
     max_norm : float
-        Largest length of the gradient of the whole model.
+        Largest norm of the gradient of the whole model.
 
     Returns
     -------
     float or 0-dimensional array
         ‖g‖ before it was clipped.
 
+    Raises
+    ------
+    ValueError
+        If ``max_norm`` is not positive.
+
     References
     ----------
     Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
-    grads = joined(grads)
+    if max_norm != math.inf:
+        check_number("the largest norm", max_norm, 0)
+    whole, grads = grads, joined(grads)[0]
+    if grads is whole:
+        (grads,) = _each_once((grads, grads))[:1] or ([],)
+    if not grads:
+        return 0.0
     xp = get_array_module(grads[0])
-    norm = xp.sqrt(sum(xp.vdot(g, g) for g in grads))
-    rate = max_norm / (norm + 1e-6)
-    if xp is not np:  # whether rate < 1 is known on the GPU; asking would make the CPU wait for it
-        rate = xp.minimum(rate, 1)
-    elif rate >= 1:
-        return norm
-    for g in grads:
-        g *= rate
+    # In double precision, block by block: a float32 sum of millions of squares would lose digits.
+    squares = sum(double(xp.vdot(g[block], g[block])) for g in grads for block in _blocks(g))
+    if xp is np:
+        norm = math.sqrt(squares)
+        rate = max_norm / (norm + 1e-6)
+        if rate < 1 and norm < math.inf:
+            for g in grads:
+                g *= rate
+    else:  # whether rate < 1 is known on the GPU; asking would make the CPU wait for it
+        norm = xp.sqrt(squares)
+        rate = xp.minimum(max_norm / (norm + 1e-6), 1)
+        for g in grads:
+            g *= rate.astype(g.dtype)
     return norm

@@ -56,7 +56,6 @@ class Layout:
     def __init__(self, batch_sizes: Sequence[int], starts: Array, lengths: Array, order: Array | None = None) -> None:
         self.batch_sizes = list(batch_sizes)
         self.starts, self.lengths, self.order = starts, lengths, order
-        self.xp = get_array_module(starts)
         self.N, self.T = self.batch_sizes[0], len(self.batch_sizes)
         ends = np.cumsum(self.batch_sizes).tolist()
         self.rows = [slice(end - n, end) for end, n in zip(ends, self.batch_sizes)]
@@ -64,6 +63,10 @@ class Layout:
         firsts = [0, *(self.N + rows.start for rows in self.rows)]
         self.before = [slice(first, first + n) for first, n in zip(firsts, self.batch_sizes)]
         self.full = self.batch_sizes[-1] == self.N
+
+    @property
+    def xp(self) -> ModuleType:
+        return get_array_module(self.starts)
 
     def __len__(self) -> int:
         """Rows of all steps."""
@@ -250,12 +253,52 @@ def unpack(packed: PackedSequence) -> list[Array]:
     return [sequences[n] for n in place]
 
 
-def to_rows(x: Array | PackedSequence) -> tuple[Array, Layout]:
-    """(N, T, ...) -> (T·N, ...), rows in the order of time, and their layout. No copy if ``x`` lies in that order."""
+def to_rows(x: Array | PackedSequence, what: str = "xs", axes: str = "NTD") -> tuple[Array, Layout]:
+    """(N, T, ...) -> (T·N, ...), rows in the order of time, and their layout. No copy if ``x`` lies in that order.
+
+    Parameters
+    ----------
+    x : array, nested list or PackedSequence
+    what : str
+        The name of ``x``, for errors.
+    axes : str
+        The letters of the axes that it must have.
+
+    Raises
+    ------
+    ValueError
+        If it has other axes, or nothing in it.
+    TypeError
+        If it is no array.
+    """
+    try:
+        shape = x.shape
+    except AttributeError:
+        if not isinstance(x, (list, tuple)):
+            wanted = f"an array ({', '.join(axes)}) or a PackedSequence"
+            raise TypeError(f"{what} must be {wanted}, got {type(x).__name__}") from None
+        x = np.asarray(x)
+        shape = x.shape
+    if len(shape) != len(axes) or 0 in shape:
+        raise ValueError(f"{what} must have shape ({', '.join(axes)}), and none of them 0, got {shape}")
     if isinstance(x, PackedSequence):
         return x.data, x.layout
-    N, T = x.shape[:2]
+    N, T = shape[:2]
     return x.swapaxes(0, 1).reshape(T * N, *x.shape[2:]), rectangle(N, T, get_array_module(x))
+
+
+def to_rows_like(x: Array | PackedSequence, layout: Layout, width: int, what: str) -> Array:
+    """The rows, (rows, width), of sequences that must have this layout.
+
+    Raises
+    ------
+    ValueError
+        If they have another, or another width; it names both shapes.
+    """
+    rows, found = to_rows(x, what)
+    if rows.shape[1] != width or (found is not layout and found.batch_sizes != layout.batch_sizes):
+        raise ValueError(f"{what} must have shape {(layout.N, layout.T, width)}, got {x.shape}")
+    return rows
 
 
 def from_rows(rows: Array, layout: Layout) -> Array | PackedSequence:

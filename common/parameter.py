@@ -3,69 +3,152 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.backend import Array, get_array_module, product
+from common.backend import Array, get_array_module, product, scatter_add
+
+if TYPE_CHECKING:
+    from common.layers import Layer
+
+
+class _InPlace:
+    """An array that is made once. To assign another copies its numbers into place, or raises an error.
+
+    Reading is not intercepted, so that it costs nothing.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __set__(self, parameter: Parameter, value: Array) -> None:
+        array = vars(parameter).setdefault(self.name, value)
+        if array is not value:
+            copy_into(array, value, f"{parameter.name or 'the parameter'}.{self.name}")
 
 
 class Parameter:
     """An array that training changes, and the gradient of the loss with respect to it.
 
-    Both arrays keep their shape and are changed in place. A parameter that two layers
-    use is one object that both hold; ``W.T`` is the same parameter seen transposed, so
-    ``TimeAffine(embedding.W.T, b)`` ties the output layer to the embedding.
+    Both arrays are made once and changed in place: who holds them always sees the numbers of now, and
+    ``p.data = x`` copies x. A parameter that two layers use is one object that both hold; ``W.T`` is the same
+    parameter seen transposed, so ``TimeAffine(embedding.W.T, b)`` ties the output layer to the embedding.
+
+    A pass is a ``forward`` of the layers and the ``backward`` that follows. The first gradient of a pass replaces
+    that of the last pass; where a parameter is used more than once, the others are added to it:
+
+        dW = Σ_k dW_k        over all uses k of W in one pass
+
+    Parameters
+    ----------
+    data : array of floating-point numbers
+    name : str
+        The key of the array in a saved file, such as ``rnn_Wx``.
+    grad : array of the shape of ``data``, optional
+        Where the gradient is; zeros are made if it is not given.
 
     Attributes
     ----------
     data, grad : arrays of the same shape and dtype
     name : str
-        The key of the array in a saved file, such as ``rnn_Wx``.
     base : Parameter
         The parameter that owns the arrays: itself, or for ``W.T`` the one it views.
+    is_old : bool
+        Whether the gradient is that of an earlier pass, so that the next one replaces it.
+    shared : bool
+        Whether more than one layer has it.
+
+    Raises
+    ------
+    TypeError
+        If ``data`` is not an array of floating-point numbers.
+    ValueError
+        If the gradient has another shape.
     """
 
-    def __init__(self, data: Array, name: str = "") -> None:
+    data, grad = _InPlace(), _InPlace()
+
+    def __init__(self, data: Array, name: str = "", grad: Array | None = None) -> None:
+        if getattr(getattr(data, "dtype", None), "kind", None) != "f" or isinstance(data, np.generic):
+            kind = f"an array of {data.dtype}" if hasattr(data, "dtype") else type(data).__name__
+            raise TypeError(f"{name or 'a parameter'} must be an array of floating-point numbers, got {kind}")
+        if grad is not None and getattr(grad, "shape", None) != data.shape:
+            raise ValueError(f"the gradient of {name or 'a parameter'} must have shape {data.shape}, got {grad!r:.50}")
         self.data = data
+        self.grad = get_array_module(data).zeros_like(data) if grad is None else grad
         self.name = name
         self.base = self
-        self._place: tuple[Array, Array, int] | None = None  # the arrays that ``lay_out`` put it into, and where
-        self._grad = get_array_module(data).zeros_like(data)
-        self._grad_is_old = False
+        self.is_old = True
+        self.shared = False
+        self._user = 0  # the first layer that has it
+        self._givers: set[int] = set()  # the layers that have given their part of the gradient in this pass
+
+    def add_user(self, layer: Layer) -> None:
+        """Say that ``layer`` has this parameter. With the second one it is shared."""
+        if self._user not in (0, id(layer)) and not self.shared:
+            self.shared = self.is_old = True  # who has given its part so far was not written down
+        self._user = id(layer)
+
+    def new_pass(self) -> None:
+        """Say that a new pass begins: the next gradient replaces the one that is there, and nothing is set to zero."""
+        self.is_old = True
 
     @property
-    def grad(self) -> Array:
-        if self._grad_is_old:
-            self._grad.fill(0)
-            self._grad_is_old = False
-        return self._grad
+    def pass_in_hand(self) -> tuple[bool, set[int]]:
+        """What the parameter knows of this pass: ``p.pass_in_hand = p.pass_in_hand`` changes nothing."""
+        return self.is_old, set(self._givers)
 
-    def zero_grad(self) -> None:
-        """Start from a gradient of zero. The array is not touched before it is needed, which saves a pass over it."""
-        self._grad_is_old = True
+    @pass_in_hand.setter
+    def pass_in_hand(self, known: tuple[bool, set[int]]) -> None:
+        self.is_old, self._givers = known
+
+    def begin(self, layer: Layer) -> None:
+        """Say that ``layer`` is about to give its part. If it has given it already, a new pass begins.
+
+        Of a parameter that is not shared, each part is that of a new pass.
+        """
+        giver = id(layer)
+        if self.is_old or giver in self._givers:
+            self.is_old = True
+            self._givers.clear()
+        self._givers.add(giver)
 
     def add_grad(self, d: Array) -> None:
-        """Add ``d``, of the shape of the parameter, to the gradient in place."""
-        if self._grad_is_old:
-            self._grad[...] = d
-            self._grad_is_old = False
+        """Add d, of the shape of the parameter, to the gradient of this pass."""
+        if self.is_old:
+            self.grad[...] = d
+            self.is_old = False
         else:
-            self._grad += d
-
-    def add_rows(self, index: Array, d: Array) -> None:
-        """Add d[i] to row index[i] of the gradient, for every i; all of ``index`` must be different."""
-        if self._grad_is_old:
-            self.grad[index] = d  # asked for, it fills itself with zeros
-        else:
-            self._grad[index] += d
+            self.grad += d
 
     def add_product(self, A: Array, B: Array) -> None:
-        """Add A @ B to the gradient, or write it there if the gradient is zero, which saves a copy."""
-        if self._grad_is_old:
-            product(A, B, out=self._grad)
-            self._grad_is_old = False
+        """Add A @ B to the gradient of this pass. The first is written in place, without a copy."""
+        if self.is_old:
+            product(A, B, out=self.grad)
+            self.is_old = False
         else:
-            self._grad += A @ B
+            self.grad += A @ B
+
+    def start_from_zero(self) -> None:
+        """Where the gradient is still that of an earlier pass, set it to zero."""
+        if self.is_old:
+            self.grad.fill(0)
+            self.is_old = False
+
+    def add_rows(self, index: Array, d: Array, distinct: bool = False) -> None:
+        """Add d[i] to row index[i] of the gradient of this pass, for every i.
+
+        Where it is known that all of ``index`` are ``distinct``, this is faster.
+        """
+        first = self.is_old
+        self.start_from_zero()
+        if not distinct:
+            scatter_add(self.grad, index, d)
+        elif first:
+            self.grad[index] = d
+        else:
+            self.grad[index] += d
 
     @property
     def T(self) -> Parameter:
@@ -73,13 +156,26 @@ class Parameter:
 
     def convert(self, function: Callable[[Array], Array]) -> None:
         """Replace both arrays by ``function`` of them: a move between CPU and GPU, or to another dtype."""
-        self.data = function(self.data)
-        self._grad = function(self._grad)
-        self._place = None
+        self.move(function(self.data), function(self.grad))
+
+    def move(self, data: Array, grad: Array) -> None:
+        """Have these arrays from now on. Whoever took those that were there no longer sees what training changes."""
+        vars(self).update(data=data, grad=grad)
 
     def like(self, x: np.ndarray) -> Array:
         """Convert a NumPy array to the dtype and the device of this parameter."""
         return get_array_module(self.data).asarray(x.astype(self.data.dtype))
+
+    def __copy__(self) -> Parameter:
+        """A parameter of its own: two that share arrays, but do not know of each other, would go wrong."""
+        return type(self)(self.data.copy(), self.name, self.grad.copy())
+
+    def __getstate__(self) -> dict[str, object]:
+        """What is copied and pickled: not who has it, and who gave what in the pass in hand."""
+        return {**vars(self), "is_old": True, "_user": 0, "_givers": set()}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
 
     def __repr__(self) -> str:
         return f"Parameter({self.name or 'unnamed'}, shape={self.data.shape}, dtype={self.data.dtype})"
@@ -96,27 +192,116 @@ class _Transposed(Parameter):
     def data(self) -> Array:
         return self.base.data.T
 
+    @data.setter
+    def data(self, value: Array) -> None:
+        copy_into(self.data, value, f"{self.name or 'the parameter'}.T.data")
+
     @property
     def grad(self) -> Array:
         return self.base.grad.T
 
+    @grad.setter
+    def grad(self, value: Array) -> None:
+        copy_into(self.grad, value, f"{self.name or 'the parameter'}.T.grad")
+
+    @property
+    def is_old(self) -> bool:
+        return self.base.is_old
+
+    def new_pass(self) -> None:
+        self.base.new_pass()
+
+    def start_from_zero(self) -> None:
+        self.base.start_from_zero()
+
+    def begin(self, layer: Layer) -> None:
+        self.base.begin(layer)
+
     def add_grad(self, d: Array) -> None:
         self.base.add_grad(d.T)
 
-    def add_rows(self, index: Array, d: Array) -> None:
-        self.grad[index] += d
-
     def add_product(self, A: Array, B: Array) -> None:
         self.base.add_product(B.T, A.T)
+
+    def add_rows(self, index: Array, d: Array, distinct: bool = False) -> None:
+        self.base.start_from_zero()
+        scatter_add(self.grad, index, d)
 
     @property
     def T(self) -> Parameter:
         return self.base
 
+    def convert(self, function: Callable[[Array], Array]) -> None:
+        self.base.convert(function)
 
-def as_parameter(x: Array | Parameter, name: str) -> Parameter:
-    """Return ``x`` if it is a Parameter already, else a new Parameter that holds it."""
-    return x if isinstance(x, Parameter) else Parameter(x, name)
+    def __copy__(self) -> Parameter:
+        return _Transposed(self.base.__copy__())
+
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self)
+
+
+class Weight:
+    """A class attribute that says: instances have a Parameter of this name.
+
+        class Affine(Layer):
+            W, b = Weight(), Weight()
+
+    The first assignment registers the Parameter, or makes one of an array. To assign an array later copies it
+    into place. Reading is not intercepted, so that it costs nothing.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __set__(self, layer: Layer, value: Array | Parameter | None) -> None:
+        held = vars(layer).get(self.name)
+        if held is None:
+            if value is not None:
+                value = value if isinstance(value, Parameter) else Parameter(value, self.name)
+                layer.set_parameters([*layer.parameters, value])
+            vars(layer)[self.name] = value
+        elif isinstance(value, Parameter) or value is None:
+            raise TypeError(
+                f"{type(layer).__name__} has its parameter {self.name} already; give another to a new layer, "
+                f"or copy the numbers: {self.name}.data = array"
+            )
+        else:
+            held.data = value
+
+
+class Arrays(list):
+    """The arrays of some parameters, in a fixed order. They are changed in place: ``grads[i] *= 0.5``.
+
+    Another array cannot be put in place of one, as the layers would not see it.
+    """
+
+    def __setitem__(self, index: int | slice, value: Array) -> None:
+        if isinstance(index, slice) or self[index] is not value:
+            raise TypeError(
+                "the arrays of a layer or model are changed in place: params[i][...] = array, or params[i] -= array"
+            )
+
+
+def copy_into(array: Array, value: Array, name: str) -> None:
+    """Copy the numbers of ``value`` into ``array``.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    TypeError
+        If ``value`` is not an array of real numbers on the same device.
+    """
+    if isinstance(value, (list, tuple, int, float)):
+        value = np.asarray(value)
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or dtype.kind not in "fiu" or get_array_module(value) is not get_array_module(array):
+        kind = f"a {type(value).__module__} array of {dtype}" if dtype is not None else type(value).__name__
+        raise TypeError(f"{name} is a {type(array).__module__} array of {array.dtype}, which cannot take {kind}")
+    if value.shape != array.shape:
+        raise ValueError(f"{name} has shape {array.shape}, which cannot take an array of shape {value.shape}")
+    array[...] = value
 
 
 def unique_parameters(parameters: list[Parameter]) -> list[Parameter]:
@@ -124,73 +309,18 @@ def unique_parameters(parameters: list[Parameter]) -> list[Parameter]:
     return list({id(p.base): p.base for p in parameters}.values())
 
 
-def lay_out(parameters: list[Parameter]) -> None:
-    """Move parameters into one array, end to end, and their gradients into another; each becomes a view of its part.
-
-        W (2, 3)   b (3,)           one array:   W W W W W W b b b
-
-    One operation then clips, updates or sends all of them: see ``joined``. Arrays that were taken from a
-    parameter before are no longer the parameter's.
-    """
-    xp = get_array_module(parameters[0].data)
-    ends = np.cumsum([p.data.size for p in parameters]).tolist()
-    data = xp.concatenate([p.data.reshape(-1) for p in parameters])
-    grad = xp.concatenate([p.grad.reshape(-1) for p in parameters])
-    for p, end in zip(parameters, ends):
-        part = slice(end - p.data.size, end)
-        p.data, p._grad = data[part].reshape(p.data.shape), grad[part].reshape(p.data.shape)
-        p._place = data, grad, part.start
+def shared_memory(x: Array, y: Array) -> str:
+    """Which memory two arrays share: "same" if all of it, element by element; "transposed"; "some"; or "" if none."""
+    xp = get_array_module(x)
+    if x is y:
+        return "same"
+    if xp is not get_array_module(y) or not xp.shares_memory(x, y):
+        return ""
+    for how, z in (("same", y), ("transposed", y.T)):
+        if (_address(x), x.shape, x.strides) == (_address(z), z.shape, z.strides):
+            return how
+    return "some"
 
 
-def joined(arrays: list[Array]) -> list[Array]:
-    """The one array that ``arrays`` are the parts of, in a list, if ``lay_out`` made them; else ``arrays``."""
-    whole = arrays[0].base if arrays else None
-    if whole is None:
-        return arrays
-    size = 0
-    for x in arrays:
-        if x.base is not whole:
-            return arrays
-        size += x.size
-    return [whole] if size == whole.size else arrays
-
-
-class Stacked:
-    """[W; b], (H + 1, V): W, (H, V), and under it b, (V,), seen as one matrix, without a copy.
-
-    An affine layer is then one product, as its bias is the weight of an input that is always 1:
-    h W + b = [h 1] [W; b].
-    """
-
-    def __init__(self, W: Parameter, b: Parameter) -> None:
-        self.W, self.b = W, b
-
-    def _view(self, array: Array) -> Array:
-        start, V = self.W._place[2], self.b.data.size
-        return array[start : start + self.W.data.size + V].reshape(-1, V)
-
-    @property
-    def data(self) -> Array:
-        return self._view(self.W._place[0])
-
-    def add_product(self, A: Array, B: Array) -> None:
-        """Add A @ B, (H + 1, V), to the gradients of W and b, or write it there if both are zero."""
-        W, b = self.W, self.b
-        if W._grad_is_old and b._grad_is_old:
-            product(A, B, out=self._view(W._place[1]))
-            W._grad_is_old = b._grad_is_old = False
-        else:
-            self.add_grad(A @ B)
-
-    def add_grad(self, d: Array) -> None:
-        """Add d, (H + 1, V), to the gradients of W and b."""
-        self.W.add_grad(d[:-1])
-        self.b.add_grad(d[-1])
-
-
-def stacked(W: Parameter, b: Parameter) -> Stacked | None:
-    """[W; b] as one matrix if ``lay_out`` has put b right behind W, else None."""
-    if W.base is not W or W._place is None or b._place is None:
-        return None
-    (data, _, start), (other, _, b_start) = W._place, b._place
-    return Stacked(W, b) if data is other and b_start == start + W.data.size else None
+def _address(x: Array) -> int:
+    return x.__array_interface__["data"][0] if get_array_module(x) is np else x.data.ptr

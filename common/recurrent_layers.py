@@ -5,10 +5,16 @@ They are imported from ``common.time_layers``, like all layers over time.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from types import ModuleType
+
+import numpy as np
+
 from common.backend import Array, cut_to_cache, fits_cache, get_array_module, product
-from common.layers import Layer, check_gru_bias, split
-from common.packing import DistinctRows, PackedSequence, from_rows, to_rows
-from common.parameter import Parameter, as_parameter
+from common.checks import check_shape
+from common.layers import Layer, check_recurrent_weights, split
+from common.packing import DistinctRows, PackedSequence, from_rows, to_rows, to_rows_like
+from common.parameter import Parameter, Weight
 
 Sequences = Array | PackedSequence  # (N, T, ...), or sequences of many lengths
 
@@ -20,15 +26,17 @@ class TimeRecurrent(Layer):
     the rest, once: the product of all inputs with Wx before the loop, the loop, and after it the
     products that give dWx, dWh and dxs for all steps together. A subclass says what its cell does:
 
-    ``_step(now, before)``
+    ``_step(xp, now, before)``
         From a and the old state, compute the new state. The cell leaves the values of its gates in place of a.
-    ``_derivative(now, da)``
+    ``_derivative(xp, now, da)``
         Set da[now], for some steps, to what the gradients of their gates will be multiplied by, whatever it is.
-    ``_step_back(now, dh, da)``
+    ``_step_back(xp, now, dh, da)``
         From dh, the gradient of the new state, and da[now] of the above, compute the gradient of a, in place of
         da[now], and the gradient of the old state that comes through this step, in place of dh.
     ``_add_recurrent_grads(da)``
         Add to the gradient of Wh, and of what parameters only this cell has.
+    ``_db(db)``
+        From the sum of da over all rows, compute the gradient of b.
 
     Rows of all steps lie one behind the other, so that an array has two axes, and a step is a slice of rows:
 
@@ -52,21 +60,36 @@ class TimeRecurrent(Layer):
     Attributes
     ----------
     h : (N, H) array or None
-        The carried state.
+        The carried state. Of packed sequences, rows are in the order of their layout, the longest first, as those of
+        ``dh`` are: ``h[layout.place]`` is in the order in which they were packed.
     dh : (N, H) array or None
         After ``backward``, the gradient of the state that the sequence started from.
     """
 
+    Wx, Wh, b = Weight(), Weight(), Weight()
+    gates_of_cell: int  # G
+    _order: Array | None = None  # of the packed sequences that the carried state is of
+    passing = (
+        *(*Layer.passing, "x", "groups", "layout", "hs", "hs_new", "gates", "WhT", "inner", "room", "d_inner"),
+        *("cs", "cs_new", "cs_old", "scale", "shift"),
+    )
+
     def __init__(
         self, Wx: Array | Parameter, Wh: Array | Parameter, b: Array | Parameter, stateful: bool = False
     ) -> None:
-        self.Wx = as_parameter(Wx, "Wx")
-        self.Wh = as_parameter(Wh, "Wh")
-        self.b = as_parameter(b, "b")
-        super().__init__(self.Wx, self.Wh, self.b)
+        self.Wx, self.Wh, self.b = Wx, Wh, b
+        self.check_weights()
         self.stateful = stateful
         self.h = None
         self.dh = None
+
+    def check_weights(self) -> None:
+        """Raise a ValueError unless the weights fit each other."""
+        check_recurrent_weights(self, self.gates_of_cell)
+
+    @property
+    def xp(self) -> ModuleType:
+        return get_array_module(self.Wh.data)
 
     @property
     def state(self) -> tuple[Array | None, ...]:
@@ -74,8 +97,25 @@ class TimeRecurrent(Layer):
         return (self.h,)
 
     def set_state(self, h: Array | None) -> None:
-        """Start the next sequence, if ``stateful``, from h, (N, H); None is zeros."""
-        self.h = h
+        """Start the next sequence from h, (N, H); None is zeros.
+
+        Raises
+        ------
+        ValueError
+            If the layer is not stateful, and would start from zeros all the same; or if h has another shape.
+        """
+        self.h = self._checked_state("h", h)
+        self._order = None
+
+    def _checked_state(self, name: str, state: Array | None) -> Array | None:
+        if state is None:
+            return None
+        if not self.stateful:
+            raise ValueError(
+                f"{type(self).__name__} starts each sequence from zeros; to set its state, make it with stateful=True"
+            )
+        check_shape(name, state, (len(state), len(self.Wh.data)))
+        return state
 
     def reset_state(self) -> None:
         """Start the next sequence from zeros."""
@@ -84,20 +124,25 @@ class TimeRecurrent(Layer):
     def forward(self, xs: Sequences | DistinctRows) -> Sequences:
         """Map xs, (N, T, D), to the states after each step, hs, (N, T, H).
 
+        What is returned is what ``backward`` will need, so it is read-only.
+
         Raises
         ------
         ValueError
-            If the carried state belongs to a batch of another size.
+            If the shape of xs is another, or the carried state belongs to a batch of another size.
         """
-        self.xp = get_array_module(self.Wh.data)
         if isinstance(xs, DistinctRows):
             self.x, self.groups, self.layout = xs.rows, xs.groups, xs.layout
         else:
             (self.x, self.layout), self.groups = to_rows(xs), None
-        self.hs, self.hs_new = self._states(self.h)
+        xp = self.xp
+        D = self.x.shape[1]
+        if len(self.Wx.data) != D:
+            raise ValueError(f"xs must have shape (N, T, {len(self.Wx.data)}), got {(self.layout.N, self.layout.T, D)}")
+        self.hs, self.hs_new = self._states(xp, self.h)
         self.gates = self._room_for_gates()
         if self.groups is None:
-            a = self.xp.matmul(self.x, self.Wx.data, out=self.gates)
+            a = xp.matmul(self.x, self.Wx.data, out=self.gates)
             a += self.b.data[: a.shape[1]]
         else:
             a = self.x @ self.Wx.data
@@ -105,33 +150,65 @@ class TimeRecurrent(Layer):
             a.take(self.groups.index, axis=0, out=self.gates, mode="clip")  # this mode needs no buffer
         self._prepare()
         for now, before in zip(self.layout.rows, self.layout.before):
-            self._step(now, before)
-        self.h = self._last(self.hs_new)
-        return from_rows(self.hs_new, self.layout)
+            self._step(xp, now, before)
+        self.h, self._order = self._last(self.hs_new), self.layout.order
+        self.remember()
+        hs = from_rows(self.hs_new, self.layout)
+        make_read_only(hs)
+        return hs
 
-    def backward(self, dhs: Sequences) -> Sequences | DistinctRows:
-        """Map dhs, (N, T, H), to dxs, (N, T, D). The gradient stops at the start of the sequence."""
-        dhs, layout = to_rows(dhs)
-        self.dh = self.xp.zeros((layout.N, len(self.Wh.data)), self.hs.dtype)
+    def backward(self, dhs: Sequences | None, dh: Array | None = None) -> Sequences | DistinctRows:
+        """Map dhs, (N, T, H), to dxs, (N, T, D). The gradient stops at the start of the sequence.
+
+        Parameters
+        ----------
+        dhs : (N, T, H) array, PackedSequence or None
+            The gradient of the states after each step; None is zeros.
+        dh : (N, H) array, optional
+            The gradient of the last state of each sequence by another way than ``dhs``: of an encoder, whose last
+            state its decoder starts from, it is the decoder's ``dh``.
+
+        Raises
+        ------
+        ValueError
+            If there was no forward, or a shape is another.
+        """
+        self.recall()
+        xp, layout = self.xp, self.layout
+        N, H = layout.N, len(self.Wh.data)
+        self.dh = self._initial("dh", dh)
+        dhs = None if dhs is None else to_rows_like(dhs, layout, H, "dhs")
         # With a copy of a small Wh, transposed, the products below are faster; a large one takes long to copy.
-        self.WhT = self.xp.ascontiguousarray(self.Wh.data.T) if fits_cache(self.Wh.data) else None
-        da = self.xp.empty_like(self.gates)
+        self.WhT = xp.ascontiguousarray(self.Wh.data.T) if fits_cache(self.Wh.data) else None
+        da = xp.empty(self.gates.shape, self.gates.dtype)
         # A few steps at a time, whose derivatives are still in the cache when they are used.
-        for steps in reversed(cut_to_cache(self.xp, layout.T, layout.N * da.shape[1])):
+        for steps in reversed(cut_to_cache(xp, layout.T, N * da.shape[1])):
             rows = layout.rows[steps]
-            self._derivative(slice(rows[0].start, rows[-1].stop), da)
+            self._derivative(xp, slice(rows[0].start, rows[-1].stop), da)
             for now in reversed(rows):
                 dh = self.dh[: now.stop - now.start]
-                dh += dhs[now]
-                self._step_back(now, dh, da)
+                if dhs is not None:
+                    dh += dhs[now]
+                self._step_back(xp, now, dh, da)
         self._add_recurrent_grads(da)
         if self.groups is not None:
             da = self.groups.sum(da)
         self.Wx.add_product(self.x.T, da)
-        db = self.b.grad[: da.shape[1]]
-        db += da.sum(axis=0)
-        dx = product(da, self.Wx.data.T, out=self.xp.empty((len(da), len(self.Wx.data)), da.dtype))
+        self.b.add_grad(self._db(da.sum(axis=0)))
+        dx = product(da, self.Wx.data.T, out=xp.empty((len(da), len(self.Wx.data)), da.dtype))
         return from_rows(dx, layout) if self.groups is None else DistinctRows(dx, self.groups, layout)
+
+    def _initial(self, name: str, d: Array | None) -> Array:
+        """A copy of the gradient of the last state, (N, H); None is zeros."""
+        shape = self.layout.N, len(self.Wh.data)
+        found = self.xp.zeros(shape, self.hs.dtype)
+        if d is not None:
+            check_shape(name, d, shape)
+            found += d
+        return found
+
+    def _db(self, db: Array) -> Array:
+        return db
 
     def _room_for_gates(self) -> Array:
         return self.xp.empty((len(self.layout), self.Wx.data.shape[1]), dtype=self.hs.dtype)
@@ -142,18 +219,20 @@ class TimeRecurrent(Layer):
     def _add_recurrent_grads(self, da: Array) -> None:
         self.Wh.add_product(self._old(self.hs).T, da)
 
-    def _times_WhT(self, da: Array, out: Array, columns: slice = slice(None)) -> Array:
-        """Set out, (n, H), to da @ Wh[:, columns].T, and return it."""
+    def _times_WhT(self, xp: ModuleType, da: Array, out: Array, columns: slice | None = None) -> Array:
+        """Set out, (n, H), to da @ Wh[:, columns].T, of all columns if none are given, and return it."""
         if self.WhT is not None:
-            return self.xp.matmul(da, self.WhT[columns], out=out)
-        out[...] = (self.Wh.data[:, columns] @ da.T).T  # NumPy's library is slow at the product as it stands above
+            return xp.matmul(da, self.WhT if columns is None else self.WhT[columns], out=out)
+        Wh = self.Wh.data if columns is None else self.Wh.data[:, columns]
+        out[...] = (Wh @ da.T).T  # NumPy's library is slow at the product as it stands above
         return out
 
-    def _states(self, initial: Array | None) -> tuple[Array, Array]:
+    def _states(self, xp: ModuleType, initial: Array | None) -> tuple[Array, Array]:
         """Make room for states: before and after all steps, (N + rows, H), and of that those after, (rows, H)."""
         N = self.layout.N
-        dtype = self.xp.result_type(self.x, self.Wx.data)
-        states = self.xp.empty((N + len(self.layout), len(self.Wh.data)), dtype)
+        x, W = self.x, self.Wx.data
+        dtype = x.dtype if x.dtype is W.dtype else xp.result_type(x, W)
+        states = xp.empty((N + len(self.layout), len(self.Wh.data)), dtype)
         states[:N] = 0
         if initial is not None and self.stateful:
             # In the next window of packed sequences, those that have ended are missing: the last ones.
@@ -161,6 +240,11 @@ class TimeRecurrent(Layer):
                 raise ValueError(
                     f"{type(self).__name__} carries a state for a batch of {len(initial)} sequences, "
                     f"but this batch has {N}; call reset_state() first"
+                )
+            if self._order is not None and not _goes_on(self._order, self.layout.order):
+                raise ValueError(
+                    f"{type(self).__name__} carries the states of packed sequences, in the order of their lengths, but "
+                    "this batch is another; call reset_state() first"
                 )
             states[:N] = initial[:N]
         return states, states[N:]
@@ -176,13 +260,34 @@ class TimeRecurrent(Layer):
         return states[layout.rows[-1]].copy() if layout.full else states[layout.last]
 
 
-def _activate(a: Array, gates: int) -> None:
-    """Replace the first ``gates`` columns of a, (N, ·), by σ of them and the others by tanh, in one call of tanh."""
-    s = a[:, :gates]
-    s *= 0.5
-    get_array_module(a).tanh(a, out=a)
-    s *= 0.5  # σ(a) = ½ tanh(½ a) + ½
-    s += 0.5
+def _goes_on(order: Array, now: Array | None) -> bool:
+    """Whether packed sequences of the order ``now`` are the first of those of ``order``. On a GPU nobody looks."""
+    return now is not None and (get_array_module(now) is not np or np.array_equal(order[: len(now)], now))
+
+
+def make_read_only(hs: Sequences) -> None:
+    """Let nobody change what backward will need through this view of it. On a GPU there is no such thing."""
+    if type(hs) is np.ndarray:
+        hs.flags.writeable = False
+    elif type(hs.data) is np.ndarray:
+        hs.data = hs.data.view()
+        hs.data.flags.writeable = False
+
+
+def _activate(xp: ModuleType, a: Array, scale: Array | float, shift: Array | float) -> None:
+    """Replace a, (N, ·), by scale ⊙ tanh(scale ⊙ a) + shift: with ½ and ½ that is σ(a), with 1 and 0 it is tanh(a)."""
+    a *= scale
+    xp.tanh(a, out=a)
+    a *= scale
+    a += shift
+
+
+@lru_cache(maxsize=32)
+def _columns(xp: ModuleType, H: int, dtype: np.dtype, gate: float, candidate: float) -> Array:
+    """A number for each column of f, g, i, o: one for the gates, another for the candidate."""
+    columns = xp.full(4 * H, gate, dtype)
+    columns[H : 2 * H] = candidate
+    return columns
 
 
 class TimeRNN(TimeRecurrent):
@@ -196,23 +301,25 @@ class TimeRNN(TimeRecurrent):
     Werbos, "Backpropagation through time: what it does and how to do it", 1990.
     """
 
+    gates_of_cell = 1
+
     def _room_for_gates(self) -> Array:
         return self.hs_new  # a_t becomes h_t where it stands: the one array that a long sequence needs
 
-    def _step(self, now: slice, before: slice) -> None:
+    def _step(self, xp: ModuleType, now: slice, before: slice) -> None:
         h = self.hs_new[now]
         h += self.hs[before] @ self.Wh.data
-        self.xp.tanh(h, out=h)
+        xp.tanh(h, out=h)
 
-    def _derivative(self, now: slice, da: Array) -> None:
+    def _derivative(self, xp: ModuleType, now: slice, da: Array) -> None:
         h, da = self.hs_new[now], da[now]
-        self.xp.multiply(h, h, out=da)
-        self.xp.subtract(1, da, out=da)  # tanh'(a) = 1 - tanh(a)²
+        xp.multiply(h, h, out=da)
+        xp.subtract(1, da, out=da)  # tanh'(a) = 1 - tanh(a)²
 
-    def _step_back(self, now: slice, dh: Array, da: Array) -> None:
+    def _step_back(self, xp: ModuleType, now: slice, dh: Array, da: Array) -> None:
         da = da[now]
         da *= dh
-        self._times_WhT(da, out=dh)
+        self._times_WhT(xp, da, out=dh)
 
 
 class TimeGRU(TimeRecurrent):
@@ -235,23 +342,25 @@ class TimeGRU(TimeRecurrent):
         stateful: bool = False,
         reset_after: bool = False,
     ) -> None:
-        super().__init__(Wx, Wh, b, stateful)
-        check_gru_bias(self.Wh, self.b, reset_after)
         self.reset_after = reset_after
+        super().__init__(Wx, Wh, b, stateful)
+
+    def check_weights(self) -> None:
+        check_recurrent_weights(self, gates=3, biases=4 if self.reset_after else 3)
 
     def _prepare(self) -> None:
         # What Wh_h is multiplied by, r ⊙ h_{t-1}; with reset_after, what it gives, h_{t-1} Wh_h + b_rh.
         self.inner = self.xp.empty_like(self.hs_new)
         self.room = self.xp.empty_like(self.gates[: self.layout.N])
 
-    def _step(self, now: slice, before: slice) -> None:
-        xp, h_prev, inner = self.xp, self.hs[before], self.inner[now]
+    def _step(self, xp: ModuleType, now: slice, before: slice) -> None:
+        h_prev, inner = self.hs[before], self.inner[now]
         n, H = h_prev.shape
         a, room = self.gates[now], self.room[:n]
         Wh_zr, Wh_h = self.Wh.data[:, : 2 * H], self.Wh.data[:, 2 * H :]
         zr, h_new = a[:, : 2 * H], a[:, 2 * H :]
         zr += xp.matmul(h_prev, Wh_zr, out=room[:, : 2 * H])
-        _activate(zr, 2 * H)
+        _activate(xp, zr, 0.5, 0.5)
         z, r = split(zr, 2)
         if self.reset_after:
             xp.matmul(h_prev, Wh_h, out=inner)
@@ -265,8 +374,8 @@ class TimeGRU(TimeRecurrent):
         h *= z
         h += h_new  # (1 - z) h̃ + z h_{t-1} = z (h_{t-1} - h̃) + h̃
 
-    def _derivative(self, now: slice, da: Array) -> None:
-        xp, gates, da = self.xp, self.gates[now], da[now]
+    def _derivative(self, xp: ModuleType, now: slice, da: Array) -> None:
+        gates, da = self.gates[now], da[now]
         _, r, h_new = split(gates, 3)
         da_z, da_r, da_h = split(da, 3)
         H = h_new.shape[1]
@@ -279,7 +388,7 @@ class TimeGRU(TimeRecurrent):
         if self.reset_after:
             da_r *= r
 
-    def _step_back(self, now: slice, dh: Array, da: Array) -> None:
+    def _step_back(self, xp: ModuleType, now: slice, dh: Array, da: Array) -> None:
         n, H = dh.shape
         da, room = da[now], self.room[:n, :H]
         z, r, _ = split(self.gates[now], 3)
@@ -289,13 +398,13 @@ class TimeGRU(TimeRecurrent):
         dh *= z
         if self.reset_after:
             da_r *= da_h
-            dh += self._times_WhT(da_h * r, room, slice(2 * H, None))
+            dh += self._times_WhT(xp, da_h * r, room, slice(2 * H, None))
         else:
-            d_inner = self._times_WhT(da_h, room, slice(2 * H, None))
+            d_inner = self._times_WhT(xp, da_h, room, slice(2 * H, None))
             da_r *= d_inner
             d_inner *= r
             dh += d_inner
-        dh += self._times_WhT(da[:, : 2 * H], room, slice(2 * H))
+        dh += self._times_WhT(xp, da[:, : 2 * H], room, slice(2 * H))
 
     def _add_recurrent_grads(self, da: Array) -> None:
         xp, H = self.xp, self.hs.shape[1]
@@ -303,30 +412,34 @@ class TimeGRU(TimeRecurrent):
         dWh = xp.empty_like(self.Wh.data)
         xp.matmul(h_prev.T, da_zr, out=dWh[:, : 2 * H])
         if self.reset_after:
-            d_inner = da_h * self.gates[:, H : 2 * H]
-            xp.matmul(h_prev.T, d_inner, out=dWh[:, 2 * H :])
-            db_rh = self.b.grad[3 * H :]
-            db_rh += d_inner.sum(axis=0)
+            self.d_inner = da_h * self.gates[:, H : 2 * H]
+            xp.matmul(h_prev.T, self.d_inner, out=dWh[:, 2 * H :])
         else:
             xp.matmul(self.inner.T, da_h, out=dWh[:, 2 * H :])
         self.Wh.add_grad(dWh)
+
+    def _db(self, db: Array) -> Array:
+        return self.xp.concatenate([db, self.d_inner.sum(axis=0)]) if self.reset_after else db
 
 
 class TimeLSTM(TimeRecurrent):
     """T steps of a long short-term memory, whose equations stand in ``common.layers.LSTM``.
 
-    Parameters and attributes: see TimeRecurrent, with G = 4 gates in the order o, i, f, c̃; and
+    Parameters and attributes: see TimeRecurrent, with G = 4 gates in the order f, g, i, o; and
 
     Parameters
     ----------
     p : (3H,) array or Parameter, optional
-        p_o, p_i and p_f: the gates see the memory too (peephole connections).
+        p_f, p_i and p_o: the gates see the cell state too (peephole connections).
 
     Attributes
     ----------
     c, dc : (N, H) arrays or None
-        To the memory what h and dh are to the state.
+        To the cell state what h and dh are to the hidden state.
     """
+
+    p = Weight()
+    gates_of_cell = 4
 
     def __init__(
         self,
@@ -337,10 +450,8 @@ class TimeLSTM(TimeRecurrent):
         p: Array | Parameter | None = None,
     ) -> None:
         super().__init__(Wx, Wh, b, stateful)
-        self.p = None
-        if p is not None:
-            self.p = as_parameter(p, "p")
-            self.parameters.append(self.p)
+        self.p = p
+        self.check_weights()
         self.c = None
         self.dc = None
 
@@ -349,83 +460,95 @@ class TimeLSTM(TimeRecurrent):
         return self.h, self.c
 
     def set_state(self, h: Array | None, c: Array | None = None) -> None:
-        """Start the next sequence, if ``stateful``, from h and c, (N, H); None is zeros."""
+        """Start the next sequence from h and c, (N, H); None is zeros. Raises as that of TimeRecurrent."""
+        h, c = self._checked_state("h", h), self._checked_state("c", c)
+        if h is not None and c is not None:
+            check_shape("c", c, h.shape)
         self.h, self.c = h, c
+        self._order = None
 
-    def forward(self, xs: Sequences | DistinctRows) -> Sequences:
+    def forward(self, xs: Sequences) -> Sequences:
         """Map xs, (N, T, D), to the states after each step, hs, (N, T, H)."""
         hs = super().forward(xs)
         self.c = self._last(self.cs_new)
         return hs
 
-    def backward(self, dhs: Sequences) -> Sequences | DistinctRows:
-        """Map dhs, (N, T, H), to dxs, (N, T, D). The gradient stops at the start of the sequence."""
-        self.dc = self.xp.zeros_like(self.cs[: self.layout.N])
-        self.cs_old = self._old(self.cs)
-        return super().backward(dhs)
+    def backward(
+        self, dhs: Sequences | None, dh: Array | None = None, dc: Array | None = None
+    ) -> Sequences | DistinctRows:
+        """Map dhs, (N, T, H), to dxs, (N, T, D); dc, (N, H), is to the cell state what dh is to the hidden state."""
+        if self._remembered is not None:
+            self.dc = self._initial("dc", dc)
+            self.cs_old = self._old(self.cs)
+        return super().backward(dhs, dh)
 
     def _prepare(self) -> None:
-        self.cs, self.cs_new = self._states(self.c)
+        self.cs, self.cs_new = self._states(self.xp, self.c)
         self.room = self.xp.empty_like(self.gates[: self.layout.N])
+        H = self.hs.shape[1]
+        # What _activate needs for σ of the gates f, i, o and tanh of the candidate g, all in one call.
+        self.scale = _columns(self.xp, H, self.gates.dtype, 0.5, 1.0)
+        self.shift = _columns(self.xp, H, self.gates.dtype, 0.5, 0.0)
 
-    def _step(self, now: slice, before: slice) -> None:
-        xp, a, h_prev, c_prev = self.xp, self.gates[now], self.hs[before], self.cs[before]
+    def _step(self, xp: ModuleType, now: slice, before: slice) -> None:
+        a, h_prev, c_prev = self.gates[now], self.hs[before], self.cs[before]
         n, H = h_prev.shape
         a += xp.matmul(h_prev, self.Wh.data, out=self.room[:n])
-        o, i, f, c_new = split(a, 4)
+        f, g, i, o = split(a, 4)
         if self.p is None:
-            _activate(a, 3 * H)
+            _activate(xp, a, self.scale, self.shift)
         else:
-            p_o, p_i, p_f = split(self.p.data, 3)
-            i += p_i * c_prev
+            p_f, p_i, p_o = split(self.p.data, 3)
             f += p_f * c_prev
-            _activate(a[:, H:], 2 * H)
+            i += p_i * c_prev
+            _activate(xp, a[:, : 3 * H], self.scale[: 3 * H], self.shift[: 3 * H])
         c = xp.multiply(f, c_prev, out=self.cs_new[now])
-        c += i * c_new
+        c += i * g
         if self.p is not None:
             o += p_o * c
-            _activate(o, H)
+            _activate(xp, o, 0.5, 0.5)
         h = xp.tanh(c, out=self.hs_new[now])
         h *= o
 
-    def _derivative(self, now: slice, da: Array) -> None:
-        xp, gates, da = self.xp, self.gates[now], da[now]
-        _, i, _, c_new = split(gates, 4)
-        _, da_i, da_f, da_c = split(da, 4)
-        s = 3 * i.shape[1]
+    def _derivative(self, xp: ModuleType, now: slice, da: Array) -> None:
+        gates, da = self.gates[now], da[now]
+        _, g, i, _ = split(gates, 4)
+        da_f, da_g, da_i, _ = split(da, 4)
+        H = g.shape[1]
         xp.multiply(gates, gates, out=da)
-        xp.subtract(gates[:, :s], da[:, :s], out=da[:, :s])  # σ'(a) = σ(a) - σ(a)²
-        xp.subtract(1, da_c, out=da_c)  # tanh'(a) = 1 - tanh(a)²
-        da_i *= c_new
+        for σ in (slice(0, H), slice(2 * H, 4 * H)):
+            xp.subtract(gates[:, σ], da[:, σ], out=da[:, σ])  # σ'(a) = σ(a) - σ(a)²
+        xp.subtract(1, da_g, out=da_g)  # tanh'(a) = 1 - tanh(a)²
         da_f *= self.cs_old[now]
-        da_c *= i
+        da_g *= i
+        da_i *= g
 
-    def _step_back(self, now: slice, dh: Array, da: Array) -> None:
+    def _step_back(self, xp: ModuleType, now: slice, dh: Array, da: Array) -> None:
         n, H = dh.shape
         da, dc = da[now], self.dc[:n]
-        o, _, f, _ = split(self.gates[now], 4)
-        da_o, da_i, da_f, _ = split(da, 4)
-        tanh_c = self.xp.tanh(self.cs_new[now])  # computed anew: to keep it would take as much memory as the states
+        f, _, _, o = split(self.gates[now], 4)
+        da_f, _, da_i, da_o = split(da, 4)
+        tanh_c = xp.tanh(self.cs_new[now])  # computed anew: to keep it would take as much memory as the states
         da_o *= tanh_c
         da_o *= dh
         tanh_c *= self.hs_new[now]
         dc += dh * (o - tanh_c)  # dh/dc = o (1 - tanh(c)²), and h = o tanh(c)
         if self.p is not None:
-            p_o, p_i, p_f = split(self.p.data, 3)
+            p_f, p_i, p_o = split(self.p.data, 3)
             dc += da_o * p_o
-        da_ifc = da[:, H:].reshape(-1, 3, H)
-        da_ifc *= dc[:, None]
+        da_fgi = da[:, : 3 * H].reshape(-1, 3, H)
+        da_fgi *= dc[:, None]
         dc *= f
         if self.p is not None:
-            dc += da_i * p_i + da_f * p_f
-        self._times_WhT(da, out=dh)
+            dc += da_f * p_f + da_i * p_i
+        self._times_WhT(xp, da, out=dh)
 
     def _add_recurrent_grads(self, da: Array) -> None:
         super()._add_recurrent_grads(da)
         if self.p is not None:
-            da_o, da_i, da_f, _ = split(da, 4)
+            da_f, _, da_i, da_o = split(da, 4)
             c_prev, c = self.cs_old, self.cs_new
-            self.p.add_grad(self.xp.concatenate([da_o * c, da_i * c_prev, da_f * c_prev], axis=1).sum(axis=0))
+            self.p.add_grad(self.xp.concatenate([da_f * c_prev, da_i * c_prev, da_o * c], axis=1).sum(axis=0))
 
 
 class TimeBidirectional(Layer):
@@ -437,7 +560,7 @@ class TimeBidirectional(Layer):
     Parameters
     ----------
     ahead, back : TimeRecurrent
-        Neither may be stateful: where the one that reads backward should start, nobody knows.
+        Neither may be stateful: the one that reads backward would have to start from the next window.
 
     References
     ----------
@@ -447,8 +570,16 @@ class TimeBidirectional(Layer):
     def __init__(self, ahead: TimeRecurrent, back: TimeRecurrent) -> None:
         if ahead.stateful or back.stateful:
             raise ValueError("a bidirectional layer cannot carry its state: the next window comes after this one")
+        H, back_H = len(ahead.Wh.data), len(back.Wh.data)
+        if back_H != H:
+            raise ValueError(f"both layers need states of the same size, got {H} and {back_H}")
         self.ahead, self.back = ahead, back
-        super().__init__(*ahead.parameters, *back.parameters)
+        self.set_parameters([*ahead.parameters, *back.parameters])
+
+    def tie(self, old: Parameter, new: Parameter) -> None:
+        for layer in (self.ahead, self.back):
+            layer.tie(old, new)
+        super().tie(old, new)
 
     def forward(self, xs: Sequences) -> Sequences:
         """Map xs, (N, T, D), to the states of both layers, (N, T, 2H)."""
@@ -456,11 +587,15 @@ class TimeBidirectional(Layer):
         flip = layout.reversed
         h, _ = to_rows(self.ahead.forward(xs))
         back_h, _ = to_rows(self.back.forward(from_rows(x[flip], layout)))
+        self.remember(layout)
         return from_rows(get_array_module(x).concatenate([h, back_h[flip]], axis=1), layout)
 
     def backward(self, dhs: Sequences) -> Sequences:
         """Map dhs, (N, T, 2H), to dxs, (N, T, D)."""
-        dh, layout = to_rows(dhs)
+        if self._remembered is None:
+            self.recall()  # says that there was no forward
+        (layout,) = self._remembered
+        dh = to_rows_like(dhs, layout, 2 * len(self.ahead.Wh.data), "dhs")
         flip = layout.reversed
         dh, back_dh = split(dh, 2)
         dx, _ = to_rows(self.ahead.backward(from_rows(dh, layout)))
@@ -475,7 +610,9 @@ class TimeBiLSTM(TimeBidirectional):
     ----------
     Wx1, Wh1, b1, Wx2, Wh2, b2 : arrays or Parameters
         Of the layer that reads forward, and of the one that reads backward; see TimeLSTM.
+    stateful : bool
+        False: a layer that reads backward cannot carry its state.
     """
 
-    def __init__(self, Wx1, Wh1, b1, Wx2, Wh2, b2) -> None:
-        super().__init__(TimeLSTM(Wx1, Wh1, b1), TimeLSTM(Wx2, Wh2, b2))
+    def __init__(self, Wx1, Wh1, b1, Wx2, Wh2, b2, stateful: bool = False) -> None:
+        super().__init__(TimeLSTM(Wx1, Wh1, b1, stateful), TimeLSTM(Wx2, Wh2, b2, stateful))

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from common.checks import check_sizes
 from common.initial_weights import InitialWeights
-from common.model import LanguageModel, check_sizes
+from common.model import LanguageModel
 from common.time_layers import TimeAffine, TimeDropout, TimeEmbedding, TimeRecurrent
 
 
@@ -87,6 +88,7 @@ class RecurrentLm(LanguageModel):
             stack += dropped(self.recurrent_layer(weights, name, H if k else D, H))
         affine_W = embed_W.T if tie_weights else weights.normal("affine_W", H, V, scale=1 / math.sqrt(H))
         super().__init__([*stack, TimeAffine(affine_W, weights.constant("affine_b", (V, 0)))])
+        self.lay_out()
 
     def recurrent_layer(self, weights: InitialWeights, name: str, D: int, H: int) -> TimeRecurrent:
         """Make a stateful recurrent layer from D to H, with parameters whose names begin with ``name``."""

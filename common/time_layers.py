@@ -16,13 +16,33 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import numpy as np
+import numpy
 
 from common.backend import Array, Groups, cut, cut_to_cache, fastest_power, get_array_module, product
-from common.functions import split_labels
-from common.layers import Affine, Dropout, Embedding, IdentityWithLoss, Layer, SoftmaxWithLoss
-from common.packing import DistinctRows, from_rows, to_rows
-from common.parameter import Parameter, as_parameter, stacked
+from common.checks import all_in_range, as_ids, check_range, check_shape, check_weights, check_whole
+from common.config import GPU
+from common.fast.flat_buffer import Stacked
+from common.functions import as_float, cross_entropy_error, sigmoid, softmax
+from common.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Affine,
+    Dropout,
+    Embedding,
+    IdentityWithLoss,
+    Layer,
+    MatMul,
+    Sigmoid,
+    SigmoidWithLoss,
+    Softmax,
+    SoftmaxWithLoss,
+    as_labels,
+    two_axes,
+)
+from common.np import np
+from common.packing import DistinctRows, Layout, from_rows, to_rows, to_rows_like
+from common.parameter import Parameter, Weight
 from common.recurrent_layers import (
     Sequences,
     TimeBidirectional,
@@ -31,9 +51,26 @@ from common.recurrent_layers import (
     TimeLSTM,
     TimeRecurrent,
     TimeRNN,
+    make_read_only,
 )
 
 __all__ = [
+    # As in the textbook, whose models take all of these from here, too.
+    "GPU",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Affine",
+    "Dropout",
+    "Embedding",
+    "IdentityWithLoss",
+    "MatMul",
+    "Sigmoid",
+    "SigmoidWithLoss",
+    "Simple_TimeAffine",
+    "Simple_TimeSoftmaxWithLoss",
+    "Softmax",
+    "SoftmaxWithLoss",
     "TimeAffine",
     "TimeAffineSoftmaxWithLoss",
     "TimeBiLSTM",
@@ -47,7 +84,12 @@ __all__ = [
     "TimeMean",
     "TimeRNN",
     "TimeRecurrent",
+    "TimeSigmoidWithLoss",
     "TimeSoftmaxWithLoss",
+    "cross_entropy_error",
+    "np",
+    "sigmoid",
+    "softmax",
 ]
 
 _LOGITS = 2**25  # logits that exist at one time, at most: 128 MB in float32
@@ -70,20 +112,30 @@ class TimeEmbedding(Embedding):
         self.distinct = distinct
 
     def forward(self, xs: Array) -> Array | DistinctRows:
-        """Map word ids xs, (N, T), to vectors, (N, T, D)."""
-        x, layout = to_rows(xs)
+        """Map word ids xs, (N, T), to vectors, (N, T, D).
+
+        Raises
+        ------
+        TypeError, IndexError, ValueError
+            If the ids are not integers, not all in [0, V), or not of shape (N, T).
+        """
+        x, layout = to_rows(xs, "word ids", "NT")
         # On a GPU it is the other way round: products are cheap, finding the distinct words is not.
-        if self.distinct and get_array_module(x) is np:
-            groups = Groups(x)
-            return DistinctRows(self.W.data.take(groups.distinct, axis=0), groups, layout)
-        return from_rows(super().forward(x), layout)
+        if not self.distinct or get_array_module(x) is not numpy:
+            return from_rows(super().forward(x), layout)
+        groups = Groups(as_ids(x, "word ids"))
+        if not all_in_range(groups.distinct, len(self.W.data)):
+            check_range(groups.distinct, len(self.W.data), "word ids")
+        self.remember(x)
+        return DistinctRows(self.W.data.take(groups.distinct, axis=0), groups, layout)
 
     def backward(self, dys: Array | DistinctRows) -> None:
         """Add the gradient dys, (N, T, D), to the rows of dW that the words came from."""
         if isinstance(dys, DistinctRows):
-            self.W.add_rows(dys.groups.distinct, dys.rows)
+            self.recall()
+            self.W.add_rows(dys.groups.distinct, dys.rows, distinct=True)
         else:
-            super().backward(to_rows(dys)[0])
+            super().backward(to_rows(dys, "dys")[0])
 
 
 class TimeAffine(Affine):
@@ -102,7 +154,7 @@ class TimeAffine(Affine):
 
     def backward(self, dys: Array) -> Array:
         """Map dys, (N, T, H), to dxs, (N, T, D)."""
-        dy, layout = to_rows(dys)
+        dy, layout = to_rows(dys, "dys")
         return from_rows(super().backward(dy), layout)
 
 
@@ -122,25 +174,30 @@ class TimeDropout(Dropout):
     Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
     """
 
-    def __init__(self, p: float, rng: np.random.Generator, locked: bool = False) -> None:
+    passing = (*Dropout.passing, "layout")
+
+    def __init__(self, p: float = 0.5, rng: numpy.random.Generator | None = None, locked: bool = False) -> None:
         super().__init__(p, rng)
         self.locked = locked
 
-    def forward(self, xs: Array) -> Array:
+    def forward(self, xs: Array, train_flg: bool | None = None) -> Array:
         """Map xs, (N, T, D), to ys of the same shape."""
         x, self.layout = to_rows(xs)
-        return from_rows(super().forward(x), self.layout)
+        return from_rows(super().forward(x, train_flg), self.layout)
 
     def backward(self, dys: Array) -> Array:
         """Map dys, (N, T, D), to dxs of the same shape."""
-        dy, layout = to_rows(dys)
+        dy, layout = to_rows(dys, "dys")
         return from_rows(super().backward(dy), layout)
 
     def draw_mask(self, shape: tuple[int, ...], xp: ModuleType) -> Array:
         """Draw the mask of all rows or, if it is locked, of all sequences, whose rows share it."""
-        if not self.locked:
-            return super().draw_mask(shape, xp)
-        return super().draw_mask((self.layout.N, *shape[1:]), xp)[self.layout.sequence]
+        layout = self.layout
+        if self.locked:
+            return super().draw_mask((layout.N, *shape[1:]), xp)[layout.sequence]
+        if self.rng is None and layout.order is None:  # the numbers in the textbook's order
+            return to_rows(super().draw_mask((layout.N, layout.T, *shape[1:]), xp))[0]
+        return super().draw_mask(shape, xp)
 
 
 class TimeMean(Layer):
@@ -148,11 +205,12 @@ class TimeMean(Layer):
 
     def forward(self, xs: Sequences) -> Array:
         """Map xs, (N, T, H), to y, (N, H), in the order in which the sequences were packed."""
-        x, self.layout = to_rows(xs)
-        layout = self.layout
+        x, layout = to_rows(xs)
+        x = as_float(x)
         T_n = layout.lengths[layout.sequence]  # (rows,)
-        self.weights = ((layout.step < T_n) / T_n).astype(x.dtype)[:, None]
-        x = self.weights * x
+        weights = ((layout.step < T_n) / T_n).astype(x.dtype)[:, None]
+        self.remember(weights, layout)
+        x = weights * x
         y = get_array_module(x).zeros((layout.N, x.shape[1]), x.dtype)
         for now in layout.rows:
             y[: now.stop - now.start] += x[now]
@@ -160,9 +218,10 @@ class TimeMean(Layer):
 
     def backward(self, dy: Array) -> Sequences:
         """Map dy, (N, H), to dxs, (N, T, H)."""
-        layout, xp = self.layout, get_array_module(dy)
-        dx = dy[xp.argsort(layout.place)[layout.sequence]]  # to each row that of its sequence
-        dx *= self.weights
+        weights, layout = self.recall()
+        check_shape("dy", dy, (layout.N, *dy.shape[1:]))
+        dx = dy[get_array_module(dy).argsort(layout.place)[layout.sequence]]  # to each row that of its sequence
+        dx *= weights
         return from_rows(dx, layout)
 
 
@@ -177,36 +236,41 @@ class TimeLast(Layer):
     """
 
     def __init__(self, bidirectional: bool = False) -> None:
-        super().__init__()
         self.bidirectional = bidirectional
 
     def forward(self, xs: Sequences) -> Array:
         """Map xs, (N, T, H), to y, (N, H), in the order in which the sequences were packed."""
-        x, self.layout = to_rows(xs)
-        layout, xp = self.layout, get_array_module(x)
-        self.last, self.first = layout.last[layout.place], layout.place
-        self.H = x.shape[1] // 2 if self.bidirectional else x.shape[1]  # the columns of ``ahead``
-        return xp.concatenate([x[self.last, : self.H], x[self.first, self.H :]], axis=1)
+        x, layout = to_rows(xs)
+        last, first = layout.last[layout.place], layout.place
+        width = x.shape[1]
+        H = width // 2 if self.bidirectional else width  # the columns of ``ahead``
+        self.remember(layout, last, first, H, width)
+        return get_array_module(x).concatenate([x[last, :H], x[first, H:]], axis=1)
 
     def backward(self, dy: Array) -> Sequences:
         """Map dy, (N, H), to dxs, (N, T, H)."""
-        dx = get_array_module(dy).zeros((len(self.layout), dy.shape[1]), dy.dtype)
-        dx[self.last, : self.H] = dy[:, : self.H]
-        dx[self.first, self.H :] = dy[:, self.H :]
-        return from_rows(dx, self.layout)
+        layout, last, first, H, width = self.recall()
+        check_shape("dy", dy, (layout.N, width))
+        dx = get_array_module(dy).zeros((len(layout), width), dy.dtype)
+        dx[last, :H] = dy[:, :H]
+        dx[first, H:] = dy[:, H:]
+        return from_rows(dx, layout)
 
 
 class TimeIdentityWithLoss(IdentityWithLoss):
     """Mean squared error of all steps of N sequences, each with the same weight."""
 
+    passing = (*IdentityWithLoss.passing, "layout")
+
     def forward(self, xs: Array, ts: Array) -> float:
         """Return the loss of outputs xs with targets ts, both (N, T, D)."""
         x, self.layout = to_rows(xs)
-        return super().forward(x, to_rows(ts)[0])
+        return super().forward(x, to_rows_like(ts, self.layout, x.shape[1], "targets"))
 
     def backward(self, dout: float = 1.0) -> Array:
         """Return dxs, (N, T, D)."""
-        return from_rows(super().backward(dout), self.layout)
+        dx = super().backward(dout)
+        return from_rows(dx, self.layout)
 
 
 class TimeSoftmaxWithLoss(SoftmaxWithLoss):
@@ -218,14 +282,51 @@ class TimeSoftmaxWithLoss(SoftmaxWithLoss):
         Steps with this label do not count.
     """
 
+    passing = (*SoftmaxWithLoss.passing, "layout")
+
     def forward(self, xs: Array, ts: Array) -> float:
-        """Return the loss, in nats a word, of logits xs, (N, T, V), with labels ts, (N, T)."""
-        x, self.layout = to_rows(xs)
-        return super().forward(x, to_rows(ts)[0])
+        """Return the loss, in nats per token, of logits xs, (N, T, V), with labels ts, (N, T), or one-hot (N, T, V).
+
+        Raises
+        ------
+        TypeError, IndexError, ValueError
+            If the labels are not integers, not in [0, V), or not of the shape of the words.
+        """
+        x, self.layout = to_rows(xs, "logits", "NTV")
+        return super().forward(x, label_rows(ts, self.layout, x.shape[1]))
 
     def backward(self, dout: float = 1.0) -> Array:
         """Return dxs, (N, T, V)."""
-        return from_rows(super().backward(dout), self.layout)
+        dx = super().backward(dout)
+        return from_rows(dx, self.layout)
+
+
+# The textbook has slower twins of these two, for reading; here both names are one layer.
+Simple_TimeAffine, Simple_TimeSoftmaxWithLoss = TimeAffine, TimeSoftmaxWithLoss
+
+
+class TimeSigmoidWithLoss(SigmoidWithLoss):
+    """Mean cross entropy of yes or no of N sequences of T steps, each step with the same weight.
+
+    Scores and labels are (N, T), as is the gradient; otherwise as in SigmoidWithLoss.
+    """
+
+
+def label_rows(ts: Sequences, layout: Layout, V: int) -> Array:
+    """The labels, (rows,), of words with this layout; or one-hot labels, (rows, V).
+
+    Raises
+    ------
+    ValueError
+        If they have another layout.
+    """
+    one_hot = len(getattr(ts, "shape", ())) == 3
+    t, found = to_rows(ts, "labels", "NTV" if one_hot else "NT")
+    if found is not layout and found.batch_sizes != layout.batch_sizes:
+        raise ValueError(f"labels must have shape {(layout.N, layout.T)}, got {numpy.shape(ts)}")
+    if one_hot and t.shape[1] != V:
+        raise ValueError(f"one-hot labels must have shape {(layout.N, layout.T, V)}, got {ts.shape}")
+    return t
 
 
 class TimeAffineSoftmaxWithLoss(Layer):
@@ -244,61 +345,84 @@ class TimeAffineSoftmaxWithLoss(Layer):
         Steps with this label do not count.
     """
 
+    W, b = Weight(), Weight()
+    Wb: Stacked | None = None  # [W; b] as one matrix, where a model has laid them out so
+    _kept: Array | None = None
+    passing = (*Layer.passing, "Wb", "_kept")
+
     def __init__(self, W: Array | Parameter, b: Array | Parameter, ignore_label: int = -1) -> None:
-        self.W = as_parameter(W, "W")
-        self.b = as_parameter(b, "b")
+        self.W, self.b = W, b
+        check_whole("ignore_label", ignore_label)
         self.ignore_label = ignore_label
-        self._kept = None
-        super().__init__(self.W, self.b)
+        H, V = two_axes("W", self.W)
+        check_weights("TimeAffineSoftmaxWithLoss", {"W": (H, V), "b": (V,)}, W=self.W, b=self.b)
 
     def forward(self, hs: Array, ts: Array) -> float:
-        """Return the loss, in nats a word, of hidden states hs, (N, T, H), with labels ts, (N, T)."""
-        h, self.layout = to_rows(hs)
+        """Return the loss, in nats per token, of hidden states hs, (N, T, H), with labels ts, (N, T).
+
+        Labels may be one-hot, (N, T, V).
+
+        Raises
+        ------
+        TypeError, IndexError, ValueError
+            If the labels are not integers, not in [0, V), or not of the shape of the words.
+        """
+        h, layout = to_rows(hs, "hidden states", "NTH")
+        h = as_float(h)
+        H, V = self.W.data.shape
+        if h.shape[1] != H:
+            raise ValueError(f"hidden states must have shape (N, T, {H}), got {hs.shape}")
+        t, weights = as_labels(label_rows(ts, layout, V), (len(h),), V, self.ignore_label, h.dtype)
+        if self.Wb is not None and not self.Wb.valid:
+            self.Wb = None
         xp = get_array_module(h)
-        t, weights = split_labels(to_rows(ts)[0], self.ignore_label, h.dtype)
-        self.Wb = stacked(self.W, self.b)
-        self.slice = self.dh = None  # gives back the memory of the last step
-        self.dh = xp.empty_like(h)
-        self.earlier = None  # d[W; b] of all slices but the last
+        self._remembered = None  # gives back the memory of the last pass
+        dh = xp.empty(h.shape, h.dtype) if self.training else None
+        slice_ = earlier = None  # earlier: d[W; b] of all slices but the last
         loss = 0
-        for rows in cut(len(h), _LOGITS // self.b.data.size):
+        for rows in cut(len(h), _LOGITS // V):
             if rows.start > 0 and self.training:
-                rh1, y = self._use_slice()
+                rh1, y = self._use_slice(slice_, dh)
                 d = rh1.T @ y
-                self.earlier = d if self.earlier is None else self.earlier + d
+                earlier = d if earlier is None else earlier + d
             t_, w = t[rows], weights[rows]
             h1 = _with_ones(h[rows], 1 / _UNIT)  # what W and b are multiplied by
             y = self._room(len(h1), h)
-            at = xp.arange(0, y.size, y.shape[1]) + t_  # where the labels' logits are
+            at = xp.arange(0, y.size, V) + t_  # where the labels' logits are
             y_t, total = self._exp_logits(h1, at, y)
             loss += w @ (xp.log(total) - _UNIT * y_t)
             if self.training:
                 # dlogits = w (y / total - onehot(t)) = r (y - total onehot(t)) with r = w / total:
                 # r will scale the H columns of h and dh, not the many more columns of y.
                 y.reshape(-1)[at] -= total
-                self.slice = rows, h[rows], y, (w / total)[:, None]
+                slice_ = rows, h[rows], y, (w / total)[:, None]
+        if self.training:
+            self.remember(layout, dh, slice_, earlier)
         return loss
 
     def backward(self, dout: float = 1.0) -> Array:
         """Return dhs, (N, T, H)."""
-        rh1, y = self._use_slice()
+        layout, dh, slice_, earlier = self.recall()
+        rh1, y = self._use_slice(slice_, dh)
         if dout != 1:
             rh1 *= dout
-        if self.Wb is not None:
+        if self.Wb is not None and self.Wb.valid:
             self.Wb.add_product(rh1.T, y)
         else:
             self.W.add_product(rh1[:, :-1].T, y)
             self.b.add_grad(rh1[:, -1] @ y)
-        if self.earlier is not None:
-            dWb = self.earlier if dout == 1 else dout * self.earlier
+        if earlier is not None:
+            dWb = earlier if dout == 1 else dout * earlier
             self.W.add_grad(dWb[:-1])
             self.b.add_grad(dWb[-1])
-        return from_rows(self.dh if dout == 1 else dout * self.dh, self.layout)
+        dhs = from_rows(dh if dout == 1 else dout * dh, layout)
+        make_read_only(dhs)  # a second backward returns the same
+        return dhs
 
-    def _use_slice(self) -> tuple[Array, Array]:
+    def _use_slice(self, slice_: tuple, dh: Array) -> tuple[Array, Array]:
         """Set the rows of dh that belong to the slice; return r ⊙ [h 1] and y, whose product is its d[W; b]."""
-        rows, h, y, r = self.slice
-        dh = product(y, self.W.data.T, out=self.dh[rows])
+        rows, h, y, r = slice_
+        dh = product(y, self.W.data.T, out=dh[rows])
         dh *= r
         return _with_ones(h, r), y
 
@@ -311,7 +435,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
         if type(self._kept) is not type(like) or self._kept.dtype != like.dtype or len(self._kept) < rows:
             self._kept = None  # gives it back before taking more
             xp, V = get_array_module(like), self.b.data.size
-            most = max(rows, _LOGITS // V) if xp is np else rows
+            most = max(rows, _LOGITS // V) if xp is numpy else rows
             self._kept = xp.empty((most, V), like.dtype)
         return self._kept[:rows]
 
@@ -323,9 +447,9 @@ class TimeAffineSoftmaxWithLoss(Layer):
         """
         xp = get_array_module(y)
         self._logits(h1, y)
-        y_t, total = self._exp(y, at, subtract_max=xp is not np)
+        y_t, total = self._exp(y, at, subtract_max=xp is not numpy)
         # NumPy saves the two passes that subtracting takes, and makes them only where it must.
-        if xp is np and not 1 / _SAFE_SUM < total.min() <= total.max() < _SAFE_SUM:
+        if xp is numpy and not 1 / _SAFE_SUM < numpy.minimum.reduce(total) <= numpy.maximum.reduce(total) < _SAFE_SUM:
             self._logits(h1, y)
             y_t, total = self._exp(y, at, subtract_max=True)
         return y_t, total
@@ -337,7 +461,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
         else:
             product(h1[:, :-1], self.W.data, out=y)
 
-    @np.errstate(over="ignore")
+    @numpy.errstate(over="ignore", under="ignore")
     def _exp(self, y: Array, at: Array, subtract_max: bool) -> tuple[Array, Array]:
         """Replace each row of y, logits / ``_UNIT``, by exp of the logits, or of logits - max, which cannot overflow.
 

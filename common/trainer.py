@@ -15,12 +15,15 @@ from tqdm import tqdm
 
 from common.backend import Array, double, get_array_module, memory_figures, to_floats
 from common.batching import OffsetBatches, SentenceBatches
+from common.checks import check_sizes
 from common.cli import patient_ctrl_c
 from common.distributed import ALONE, Alone
 from common.evaluation import evaluate, evaluate_windows, perplexity
+from common.fast.flat_buffer import Parts
 from common.model import LanguageModel
 from common.optimizer import Optimizer, clip_grads
 from common.packing import PackedSequence
+from common.parameter import shared_memory
 
 if TYPE_CHECKING:
     from common.checkpoint import Checkpoint
@@ -29,6 +32,148 @@ FIELDS = (
     *("epoch", "iteration", "train_perplexity", "valid_perplexity", "lr", "tokens_per_second", "seconds"),
     *("train_window_perplexity", "valid_window_perplexity"),
 )
+
+
+class Trainer:
+    """Trains any model on examples (x, t), in another order each epoch.
+
+    Parameters
+    ----------
+    model : object
+        With ``forward(x, t)``, which returns the loss, ``backward()``, ``params`` and ``grads``.
+    optimizer : Optimizer
+    rng : numpy.random.Generator, optional
+        Draws the order; None: NumPy's global generator, as in the textbook, which ``np.random.seed`` seeds.
+
+    Attributes
+    ----------
+    loss_list : list of float
+        The mean loss since the entry before, each ``eval_interval`` steps.
+    current_epoch : int
+        Epochs trained.
+
+    References
+    ----------
+    *Deep Learning from Scratch 2*, section 1.4.4.
+    """
+
+    def __init__(self, model: object, optimizer: Optimizer, rng: np.random.Generator | None = None) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.rng = np.random if rng is None else rng
+        self.loss_list: list[float] = []
+        self.eval_interval: int | None = None
+        self.current_epoch = 0
+
+    def fit(
+        self,
+        x: Array,
+        t: Array,
+        max_epoch: int = 10,
+        batch_size: int = 32,
+        max_grad: float | None = None,
+        eval_interval: int | None = 20,
+    ) -> None:
+        """Train, and print the mean loss each ``eval_interval`` steps.
+
+        Parameters
+        ----------
+        x, t : arrays of n examples and their targets
+        max_epoch : int
+            Times to go through them.
+        batch_size : int
+            Examples in a step; the last of an epoch, which would have fewer, is left out.
+        max_grad : float, optional
+            Largest gradient norm; see ``clip_grads``.
+        eval_interval : int, optional
+            Steps between two entries of ``loss_list``; None for none.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many targets as examples, or fewer than a batch.
+        FloatingPointError
+            If the loss is no longer a finite number.
+        """
+        x, t = (a if hasattr(a, "shape") else np.asarray(a) for a in (x, t))
+        if len(x) != len(t):
+            raise ValueError(f"x and t must have the same length, got {len(x)} and {len(t)}")
+        check_sizes(max_epoch=max_epoch, batch_size=batch_size, eval_interval=eval_interval or 1)
+        steps = len(x) // batch_size
+        if steps == 0:
+            raise ValueError(f"one batch needs {batch_size} examples, got {len(x)}")
+        self.eval_interval = eval_interval
+        start, losses = time.perf_counter(), []
+        for _ in range(max_epoch):
+            order = self.rng.permutation(np.arange(len(x)))
+            x, t = x[order], t[order]
+            for i in range(steps):
+                batch = slice(i * batch_size, (i + 1) * batch_size)
+                loss = self.model.forward(x[batch], t[batch])
+                self.model.backward()
+                params, grads = remove_duplicate(self.model.params, self.model.grads)
+                if max_grad is not None:
+                    clip_grads(grads, max_grad)
+                self.optimizer.update(params, grads)
+                losses.append(loss)
+                if eval_interval is not None and i % eval_interval == 0:
+                    mean = sum(to_floats(*losses)) / len(losses)
+                    if not math.isfinite(mean):
+                        raise FloatingPointError(f"the loss is {mean}: try a lower learning rate, or a max_grad")
+                    seconds = time.perf_counter() - start
+                    print(f"epoch {self.current_epoch + 1}  step {i + 1} / {steps}  loss {mean:.2f}  {seconds:.0f} s")
+                    self.loss_list.append(mean)
+                    losses = []
+            self.current_epoch += 1
+
+    def plot(self, ylim: tuple[float, float] | None = None) -> None:
+        """Show the course of the loss."""
+        _plot(self.loss_list, "loss", self.eval_interval, ylim)
+
+
+def remove_duplicate(params: list[Array], grads: list[Array]) -> tuple[list[Array], list[Array]]:
+    """Of arrays that share memory, as they are or transposed, keep one, and add up their gradients there.
+
+    For models whose tied layers were given arrays, W and W.T, and have a gradient each; what shares memory is one
+    parameter. Gradients that share memory, too, are the sum already.
+
+    Parameters
+    ----------
+    params, grads : lists of arrays
+        Left as they are; the gradient of an array that is kept is changed in place.
+
+    Raises
+    ------
+    ValueError
+        If the lists differ in length, or two arrays share a part of their memory.
+    """
+    if isinstance(params, Parts):  # of a Model, which has each once
+        return params, grads
+    kept: list[tuple[Array, Array]] = []
+    for w, g in zip(params, grads, strict=True):
+        for v, dv in kept:
+            how = shared_memory(v, w)
+            if how == "some":
+                raise ValueError(f"parameters of shapes {v.shape} and {w.shape} share a part of their memory")
+            if how:
+                g = g if how == "same" else g.T
+                if not shared_memory(dv, g):
+                    dv += g
+                break
+        else:
+            kept.append((w, g))
+    return [w for w, _ in kept], [g for _, g in kept]
+
+
+def _plot(values: list[float], name: str, eval_interval: int | None, ylim: tuple[float, float] | None) -> None:
+    import matplotlib.pyplot as plt
+
+    if ylim is not None:
+        plt.ylim(*ylim)
+    plt.plot(range(len(values)), values, label="train")
+    plt.xlabel(f"steps (x {eval_interval})")
+    plt.ylabel(name)
+    plt.show()
+
 
 _MOST_BAD = 10  # steps in a row; then it makes no sense to skip them
 
@@ -39,6 +184,8 @@ class RnnlmTrainer:
     Parameters
     ----------
     model : LanguageModel
+        Or, for ``fit`` without ``valid``, any object with ``forward(xs, ts)``, which returns the loss, ``backward()``,
+        ``params``, ``grads`` and ``reset_state()``, such as the textbook's models.
     optimizer : Optimizer
     ranks : Alone or Ranks
         The processes that train together; see ``common/distributed.py``. Their batches must have ``mine=ranks.mine``.
@@ -61,6 +208,11 @@ class RnnlmTrainer:
         The lowest valid perplexity so far; infinity before the first.
     epoch, iteration : int
         Epochs trained to their end, and steps made.
+    current_epoch : int
+        The same as ``epoch``.
+    ppl_list : list of float
+        What ``plot`` shows: the perplexity of the steps since the entry before, at the first step of each epoch and
+        each ``eval_interval`` steps after it; begun anew by each ``fit``.
     skipped, bad_in_a_row : int
         Steps whose loss or gradient was not finite, and which were not taken; and how many of them came last.
     interrupted : bool
@@ -82,7 +234,22 @@ class RnnlmTrainer:
         self.skipped = 0
         self.seconds = 0.0
         self.bad_in_a_row = 0
+        self.eval_interval: int | None = None
+        self._means: list[Array | float] = []  # of the losses, for ppl_list; on a GPU they stay there
+        self._losses: list[Array | float] = []  # since then
         self._meters = {name: self._new_meter() for name in ("epoch_meter", "interval_meter")}
+
+    @property
+    def current_epoch(self) -> int:
+        return self.epoch
+
+    @property
+    def ppl_list(self) -> list[float]:
+        return [perplexity(loss) for loss in to_floats(*self._means)] if self._means else []
+
+    def plot(self, ylim: tuple[float, float] | None = None) -> None:
+        """Show the course of the perplexity."""
+        _plot(self.ppl_list, "perplexity", self.eval_interval, ylim)
 
     @property
     def state(self) -> dict[str, object]:
@@ -144,7 +311,14 @@ class RnnlmTrainer:
         FloatingPointError
             If the loss is no longer a finite number.
         """
-        batches = OffsetBatches(*self.model.asarrays(xs, ts), batch_size, time_size, restart, mine=self.ranks.mine)
+        ignored = getattr(getattr(self.model, "loss_layer", None), "ignore_label", None)
+        if ignored is not None and not bool((ts == ignored).max() if hasattr(ts, "max") else ignored in ts):
+            ignored = None  # no label is
+        if isinstance(self.model, LanguageModel):
+            xs, ts = self.model.check_text(xs, ts)
+        elif valid is not None:
+            raise TypeError(f"to measure a valid text, the model must be a LanguageModel, got {type(self.model)}")
+        batches = OffsetBatches(xs, ts, batch_size, time_size, restart, mine=self.ranks.mine, ignore_label=ignored)
         dout = float(time_size if summed else 1)
         return self.fit_batches(batches, max_epoch, max_grad, eval_interval, valid=valid, dout=dout, **options)
 
@@ -209,6 +383,9 @@ class RnnlmTrainer:
         FloatingPointError
             If the loss, its perplexity or the gradient is not finite. On a GPU, that is noticed at the next record.
         """
+        check_sizes(eval_interval=eval_interval or 1)
+        self.eval_interval = eval_interval
+        self._means, self._losses = [], []
         self._history_path = history_path
         self._on_record = on_record
         self._enough = False  # whether on_record has said so
@@ -277,8 +454,13 @@ class RnnlmTrainer:
         for x, t in batches:
             self._step(batches, x, t, dout, max_grad, skip_bad_steps)
             i = batches.position
-            if eval_interval and i % eval_interval == 0 and i < steps:
-                record = self._record(self.epoch + i / steps, self._meters["interval_meter"])
+            if eval_interval and (i - 1) % eval_interval == 0 and self._losses:
+                self._means.append(sum(self._losses) / len(self._losses))
+                self._losses = []
+            meter = self._meters["interval_meter"]
+            unlabelled = meter.windows > 0 and meter.words == 0  # nothing to say of them
+            if eval_interval and i % eval_interval == 0 and i < steps and not unlabelled:
+                record = self._record(self.epoch + i / steps, meter)
                 self._add(record)
                 bar.set_postfix_str(self._short_line(record) + memory_figures(self.model.params[0], ", "))
                 self._meters["interval_meter"] = self._new_meter()
@@ -301,7 +483,8 @@ class RnnlmTrainer:
         if batches.begins:
             model.reset_state()
         loss = self.ranks.loss_and_gradients(model, batches, x, t, dout)
-        norm = clip_grads(model.grads, math.inf if max_grad is None else max_grad)
+        params, grads = remove_duplicate(model.params, model.grads)
+        norm = clip_grads(grads, math.inf if max_grad is None else max_grad)
         self.iteration += 1
         # On a GPU, to look at the numbers of each step would make the CPU wait.
         if (get_array_module(norm) is np or skip_bad_steps) and not (_finite(loss) and math.isfinite(norm)):
@@ -313,7 +496,9 @@ class RnnlmTrainer:
             model.reset_state()  # which may be as bad
             return
         self.bad_in_a_row = 0
-        self.optimizer.update(model.params, model.grads)
+        self.optimizer.update(params, grads)
+        if self.eval_interval:
+            self._losses.append(double(loss))
         seconds = self._tick()
         for meter in self._meters.values():
             meter.add(loss, batches.words, seconds)
@@ -427,7 +612,7 @@ class Meter:
 
     def read(self) -> tuple[float, float, float]:
         """Return (mean loss of a word, mean loss of a window, words a second)."""
-        if self.windows == 0:
+        if self.words == 0:
             return math.nan, math.nan, 0.0
         loss, window_loss = to_floats(self.loss, self.window_loss)
         return loss / self.words, window_loss / self.windows, self.words / self.seconds

@@ -24,11 +24,6 @@ def normal(*shape: int, seed: int = 0, dtype: type = np.float64) -> np.ndarray:
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
 
 
-def zero_grads(layer: Layer) -> None:
-    for p in layer.parameters:
-        p.zero_grad()
-
-
 def assert_layer_gradients(layer: Layer, forward, inputs: dict[str, np.ndarray]) -> None:
     """Check all gradients of ``layer``, with random numbers as the gradient of its output.
 
@@ -36,7 +31,6 @@ def assert_layer_gradients(layer: Layer, forward, inputs: dict[str, np.ndarray])
     of the inputs, in order.
     """
     upstream = normal(*np.shape(forward()), seed=99)
-    zero_grads(layer)
     forward()
     dinputs = layer.backward(upstream if upstream.shape else float(upstream))
     if not isinstance(dinputs, tuple):
@@ -141,3 +135,17 @@ def cases(options: dict[str, list[str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("option", "value"), [(option, value) for option, values in options.items() for value in values]
     )
+
+
+def take_home_away(monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
+    """Let the user have no home folder, as an unknown user of a container: HOME is not set, or empty."""
+    for name in ("XDG_CACHE_HOME", "RNN_DATA_DIR", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    pwd = pytest.importorskip("pwd", reason="only POSIX finds home folders so")
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -827,7 +828,7 @@ def test_texts_learnt_by_heart_are_not_forgotten(run, text, monkeypatch):
     whole, output = run(memorize.main, *options, "--name", "whole")
     epochs = re.findall("^epoch +([0-9]+) ", output, re.MULTILINE)
     assert 4 < int(epochs[-1]) < 300  # it has ended by itself
-    monkeypatch.setitem(training.OPTIMIZERS, "adam", Dying)
+    monkeypatch.setitem(training.OPTIMIZERS, "adam", partial(Dying, **training.OPTIMIZERS["adam"].keywords))
     for lives in (0, 4, 3 * int(epochs[-1]) - 1):  # of three steps an epoch
         monkeypatch.setattr(Dying, "lives", lives)
         how = [*options, "--name", "killed"] if lives == 0 else ["--resume", "runs/killed"]

@@ -174,7 +174,7 @@ def test_names_of_the_parameters():
 
 def test_the_forget_gate_starts_open():
     model = LstmClassifier(V, D, H, C)
-    assert model.params[3].tolist() == [0] * 2 * H + [1] * H + [0] * H
+    assert model.params[3].tolist() == [1] * H + [0] * 3 * H
 
 
 @pytest.mark.parametrize("sizes", [(0, D, H, C), (V, 0, H, C), (V, D, -1, C), (V, D, H, 0)])

@@ -40,10 +40,14 @@ from common.layers import (
     Embedding,
     Gate,
     IdentityWithLoss,
+    MatMul,
     OneGateGRU,
+    Sigmoid,
+    SigmoidWithLoss,
+    Softmax,
     SoftmaxWithLoss,
 )
-from common.optimizer import SGD, Adam, AdamW, Momentum, clip_grads
+from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop, clip_grads
 from common.packing import PackedSequence, pack, pad, unpack
 from common.time_layers import (
     TimeAffine,
@@ -59,6 +63,7 @@ from common.time_layers import (
     TimeMean,
     TimeRecurrent,
     TimeRNN,
+    TimeSigmoidWithLoss,
     TimeSoftmaxWithLoss,
 )
 from common.trainer import RnnlmTrainer
@@ -436,6 +441,11 @@ def recurrent(w, gates, biases=None):
 # A function that builds the layer of some dtype, its inputs, and the shapes of its outputs (none: a loss). The name
 # is that of the class and, behind a comma, of one of its forms.
 LAYERS = {
+    "MatMul": (lambda w: MatMul(w(D, H)), lambda x: [x(N, D)], [(N, H)]),
+    "Softmax": (lambda w: Softmax(), lambda x: [x(N, D)], [(N, D)]),
+    "Sigmoid": (lambda w: Sigmoid(), lambda x: [x(N, D)], [(N, D)]),
+    "SigmoidWithLoss": (lambda w: SigmoidWithLoss(), lambda x: [x(N), ids(N) % 2], []),
+    "TimeSigmoidWithLoss": (lambda w: TimeSigmoidWithLoss(), lambda x: [x(N, T), ids(N, T) % 2], []),
     "Affine": (lambda w: Affine(w(D, H), w(H)), lambda x: [x(N, D)], [(N, H)]),
     "Embedding": (lambda w: Embedding(w(V, D)), lambda x: [ids(20)], [(20, D)]),
     "Dropout": (lambda w: Dropout(0.4, np.random.default_rng(3)), lambda x: [x(N, D)], [(N, D)]),
@@ -485,7 +495,7 @@ BIDIRECTIONAL = {
     "TimeBiLSTM": lambda w: TimeBiLSTM(*recurrent(w, 4), *recurrent(w, 4)),
 }
 LAYERS |= {name: (build, lambda x: [x(N, T, D)], [(N, T, 2 * H)]) for name, build in BIDIRECTIONAL.items()}
-TIME_LAYERS = [name for name in LAYERS if name.startswith("Time")]
+TIME_LAYERS = [name for name in LAYERS if name.startswith("Time") and "Sigmoid" not in name]
 BASES = {"Layer", "TimeRecurrent"}  # they have no forward of their own, or one that needs a subclass
 
 
@@ -511,7 +521,7 @@ def run_layer(name, device, dtype, form=on_cpu):
     upstream = [device(normal(*shape, seed=k + 7, dtype=dtype)) for k, shape in enumerate(shapes)]
     upstream = [form(dy) if dy.ndim > 2 else dy for dy in upstream]
     results = []
-    for step in range(2):  # the second adds to the gradients of the first, and continues its state
+    for step in range(2):  # the second replaces the gradients of the first, and continues its state
         results.append(layer.forward(*map(form, layer_inputs(name, device, dtype, seed=step))))
         results.append(layer.backward(*upstream))
         results += [getattr(layer, attribute, None) for attribute in ("state", "dh", "dc")]
@@ -523,9 +533,9 @@ def run_layer(name, device, dtype, form=on_cpu):
 
 def test_every_layer_is_tested():
     found = {
-        name
+        value.__name__
         for module in (layers, recurrent_layers, time_layers)
-        for name, value in vars(module).items()
+        for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, layers.Layer)
     }
     assert found - BASES == {name.partition(",")[0] for name in LAYERS}
@@ -611,7 +621,7 @@ def test_a_layer_that_has_worked_on_one_side_works_on_the_other(gpu, same_path, 
 
 # Optimizers
 
-OPTIMIZERS = {"SGD": SGD, "Momentum": Momentum, "Adam": Adam, "AdamW": AdamW}
+OPTIMIZERS = {rule.__name__: rule for rule in (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, AdamW)}
 
 
 def test_every_optimizer_is_tested():

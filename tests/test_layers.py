@@ -84,10 +84,10 @@ def test_gru_by_hand(reset_after):
 
 @pytest.mark.parametrize("p", [None, [0.5, -0.6, 0.7]])
 def test_lstm_by_hand(p):
-    # Weights in the order o, i, f, c̃; peepholes in the order o, i, f.
-    layer = LSTM(one(2, -1, 0.8, 1.1), one(0.7, 1.5, -0.9, 0.2), np.array([0.1, -0.2, 0.3, -0.4]), p and np.array(p))
+    # Weights in the order f, g, i, o; peepholes in the order f, i, o.
+    layer = LSTM(one(0.8, 1.1, -1, 2), one(-0.9, 0.2, 1.5, 0.7), np.array([0.3, -0.4, -0.2, 0.1]), p and np.array(p))
     h, c = layer.forward(one(0.3), one(0.4), one(-0.5))
-    p_o, p_i, p_f = p or [0, 0, 0]
+    p_f, p_i, p_o = p or [0, 0, 0]
     i = sigmoid(0.3 * -1 + 0.4 * 1.5 - 0.2 + p_i * -0.5)
     f = sigmoid(0.3 * 0.8 + 0.4 * -0.9 + 0.3 + p_f * -0.5)
     new_c = f * -0.5 + i * math.tanh(0.3 * 1.1 + 0.4 * 0.2 - 0.4)
@@ -129,7 +129,7 @@ def test_an_open_z_keeps_the_old_state(cell):
 
 @pytest.mark.parametrize(("reset_after", "parts"), [(False, 4), (True, 3)])
 def test_a_gru_bias_of_the_other_form_is_refused(reset_after, parts):
-    message = rf"reset_after={reset_after} needs b of shape \({5 * (7 - parts)},\), got \({5 * parts},\)"
+    message = rf"GRU needs .* b \({5 * (7 - parts)},\), got .* b \({5 * parts},\)"
     with pytest.raises(ValueError, match=message):
         GRU(normal(3, 15), normal(5, 15), normal(5 * parts), reset_after)
 
@@ -147,7 +147,7 @@ GATED = {
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("cell", GATED)
-def test_gated_cells_add_up_gradients_leave_what_they_are_given_and_keep_its_dtype(cell, dtype):
+def test_gated_cells_replace_gradients_leave_what_they_are_given_and_keep_its_dtype(cell, dtype):
     make, shapes = GATED[cell]
     layer = make(lambda *shape: normal(*shape, dtype=dtype))
     inputs = [normal(*shape, seed=k, dtype=dtype) for k, shape in enumerate(shapes)]
@@ -163,7 +163,7 @@ def test_gated_cells_add_up_gradients_leave_what_they_are_given_and_keep_its_dty
     for a, copy in zip(given, copies):
         assert np.array_equal(a, copy)
     for a, g in zip(first, layer.grads):
-        assert np.allclose(g, 2 * a, rtol=1e-6, atol=0)
+        assert np.array_equal(g, a)
     assert {a.dtype for a in (*outputs, *dinputs, *layer.grads)} == {np.dtype(dtype)}
 
 
@@ -285,17 +285,6 @@ def test_dropout_does_nothing_in_evaluation_and_its_backward_works_there():
 def test_dropout_refuses_what_is_not_a_probability_below_one(p):
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         Dropout(p, np.random.default_rng(0))
-
-
-def test_gradients_add_up_until_they_are_zeroed():
-    layer = Affine(normal(3, 5), normal(5))
-    x, dy = normal(4, 3), normal(4, 5)
-    for _ in range(2):
-        layer.forward(x)
-        layer.backward(dy)
-    assert np.allclose(layer.grads[0], 2 * x.T @ dy)
-    layer.W.zero_grad()
-    assert np.array_equal(layer.grads[0], np.zeros((3, 5)))
 
 
 def test_params_and_grads_are_the_arrays_themselves():

@@ -162,11 +162,11 @@ def test_both_sequences_are_recited_from_memory(run, seed):
 
 
 def test_right_by_chance_is_not_perfect(run):
-    _, output = run(train_sequences.main, "--seed", 0, "--show-every", 1, "--max-steps", 380)
+    _, output = run(train_sequences.main, "--seed", 1, "--show-every", 1, "--max-steps", 160)
     found = recitals(output)
     pairs = [(one[1], other[1]) for one, other in zip(found[::2], found[1::2])]
     assert ("9 0 1 2 3 4 5 6 7 9", "8 0 1 2 3 4 5 6 7 8") in pairs
-    assert "not perfect after 380 steps" in output
+    assert "not perfect after 160 steps" in output
 
 
 def test_sequences_of_ones_own_of_any_lengths(run):

@@ -5,8 +5,9 @@ import pytest
 from helpers import normal
 
 import common.optimizer as optimizer
-from common.optimizer import SGD, Adam, AdamW, Momentum, clip_grads
-from common.parameter import Parameter, lay_out
+from common.fast.flat_buffer import FlatBuffer
+from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop, clip_grads
+from common.parameter import Parameter
 
 SHAPES = [(7, 3), (5,), (1, 1)]
 
@@ -41,10 +42,38 @@ def momentum_formula(w, g, memory, t):
     return w + memory["v"]
 
 
+def textbook_adam_formula(w, g, memory, t):
+    memory["m"] = memory.get("m", 0) + 0.2 * (g - memory.get("m", 0))
+    memory["v"] = memory.get("v", 0) + 0.1 * (g**2 - memory.get("v", 0))
+    lr = 0.1 * np.sqrt(1 - 0.9**t) / (1 - 0.8**t)
+    return w - lr * memory["m"] / (np.sqrt(memory["v"]) + 1e-3)
+
+
+def nesterov_formula(w, g, memory, t):
+    v = 0.5 * memory.get("v", 0) - 0.1 * g  # the textbook's form of the same step
+    memory["v"] = v
+    before = (v + 0.1 * g) / 0.5
+    return w + 0.5 * 0.5 * before - 1.5 * 0.1 * g
+
+
+def adagrad_formula(w, g, memory, t):
+    memory["h"] = memory.get("h", 0) + g**2
+    return w - 0.1 * g / (np.sqrt(memory["h"]) + 1e-3)
+
+
+def rmsprop_formula(w, g, memory, t):
+    memory["h"] = 0.8 * memory.get("h", 0) + 0.2 * g**2
+    return w - 0.1 * g / (np.sqrt(memory["h"]) + 1e-3)
+
+
 RULES = {
+    "nesterov": (lambda: Nesterov(0.1, 0.5), nesterov_formula),
+    "adagrad": (lambda: AdaGrad(0.1, 1e-3), adagrad_formula),
+    "rmsprop": (lambda: RMSprop(0.1, 0.8, 1e-3), rmsprop_formula),
+    "adam, uncorrected": (lambda: Adam(0.1, 0.8, 0.9, 1e-3), textbook_adam_formula),
     "sgd": (lambda: SGD(0.1), lambda w, g, memory, t: w - 0.1 * g),
     "momentum": (lambda: Momentum(0.1, 0.5), momentum_formula),
-    "adam": (lambda: Adam(0.1, 0.8, 0.9, 1e-3), adam_formula),
+    "adam": (lambda: Adam(0.1, 0.8, 0.9, 1e-3, corrected=True), adam_formula),
     "adamw": (
         lambda: AdamW(0.1, 0.8, 0.9, 1e-3, weight_decay=0.3),
         lambda w, g, memory, t: adam_formula(w, g, memory, t, decay=0.3),
@@ -86,7 +115,7 @@ def test_learning_rates_that_are_not_positive_are_refused(lr):
 
 
 def test_lists_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="1 parameters need as many gradients, got 0"):
         SGD().update([normal(2)], [])
 
 
@@ -113,14 +142,16 @@ def test_clip_grads_of_zeros():
 @pytest.mark.parametrize("name", RULES)
 def test_parameters_in_one_array_are_clipped_and_updated_as_if_apart(name):
     apart, together = ([Parameter(normal(*shape)) for shape in SHAPES] for _ in range(2))
-    lay_out(together)
-    for parameters in (apart, together):
+    buffer = FlatBuffer(together)
+    for parameters, params, grads in (
+        (apart, [p.data for p in apart], [p.grad for p in apart]),
+        (together, buffer.params, buffer.grads),
+    ):
         rule = RULES[name][0]()
         for step in range(3):
             for p in parameters:
                 p.grad[...] = normal(*p.data.shape, seed=step + 1)
-            grads = [p.grad for p in parameters]
             clip_grads(grads, 0.5)
-            rule.update([p.data for p in parameters], grads)
+            rule.update(params, grads)
     for a, b in zip(apart, together):
         assert np.allclose(a.data, b.data, rtol=1e-13, atol=0)

@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from helpers import GRADIENT_ERROR, assert_layer_gradients, normal, zero_grads
+from helpers import GRADIENT_ERROR, assert_layer_gradients, normal
 
 import common.backend as backend
 import common.time_layers as time_layers
+from common.fast.flat_buffer import FlatBuffer
 from common.gradient_check import check_gradients
 from common.layers import GRU, LSTM, RNN
 from common.packing import from_rows, to_rows
-from common.parameter import lay_out
 from common.time_layers import (
     TimeAffine,
     TimeAffineSoftmaxWithLoss,
@@ -88,7 +88,7 @@ def in_slices(monkeypatch, rows, V):
 def test_rows_are_in_the_order_of_time_and_are_views_of_time_major_memory():
     x = np.arange(6).reshape(3, 2).T  # (N, T) = (2, 3), time-major in memory
     assert np.array_equal(x, [[0, 2, 4], [1, 3, 5]])
-    rows, layout = to_rows(x)
+    rows, layout = to_rows(x, axes="NT")
     assert np.array_equal(rows, np.arange(6))
     assert np.shares_memory(rows, x)
     assert np.array_equal(from_rows(rows, layout), x)
@@ -173,7 +173,8 @@ def test_recurrent_gradients(cell, stateful):
     state = states(layer, 3, 5)
 
     def forward():
-        layer.set_state(*state)
+        if stateful:
+            layer.set_state(*state)
         return layer.forward(xs)
 
     assert_layer_gradients(layer, forward, {"xs": xs})
@@ -243,7 +244,7 @@ def test_a_bidirectional_layer_cannot_be_stateful(stateful):
 @pytest.mark.parametrize(("reset_after", "parts"), [(False, 4), (True, 3)])
 def test_a_gru_bias_of_the_other_form_is_refused(reset_after, parts):
     Wx, Wh, _ = weights(2, 5, cell="GRU")
-    with pytest.raises(ValueError, match=rf"b of shape \({5 * (7 - parts)},\), got \({5 * parts},\)"):
+    with pytest.raises(ValueError, match=rf"b \({5 * (7 - parts)},\), got .* b \({5 * parts},\)"):
         TimeGRU(Wx, Wh, normal(5 * parts), reset_after=reset_after)
 
 
@@ -355,7 +356,7 @@ def test_affine_and_loss_in_one_layer_equal_two_layers(monkeypatch, rows, ignore
     ts[:2, 4] = ignore_label
     one = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6), ignore_label)
     if side_by_side:  # as in a model, where W and b are one array
-        lay_out(one.parameters)
+        one.Wb = FlatBuffer(one.parameters).stacked(one.W, one.b)
     affine, loss = TimeAffine(normal(5, 6), normal(6)), TimeSoftmaxWithLoss(ignore_label)
     assert one.forward(hs, ts) == pytest.approx(loss.forward(affine.forward(hs), ts), rel=1e-13)
     assert np.allclose(one.backward(0.7), affine.backward(loss.backward(0.7)), rtol=0, atol=1e-15)
@@ -412,21 +413,9 @@ def test_a_second_backward_gives_the_same_gradients(cell):
     rnn.forward(normal(3, 4, 5))
     for layer, upstream in ((loss, 1.0), (rnn, normal(3, 4, 6))):
         first = [layer.backward(upstream).copy(), *(g.copy() for g in layer.grads)]
-        zero_grads(layer)
         second = [layer.backward(upstream), *layer.grads]
         for a, b in zip(first, second):
             assert np.array_equal(a, b)
-
-
-@EACH_CELL
-def test_gradients_of_the_same_window_add_up(cell):
-    layer = time_layer(cell, 5, 6)
-    layer.forward(normal(3, 4, 5))
-    layer.backward(normal(3, 4, 6))
-    first = [g.copy() for g in layer.grads]
-    layer.backward(normal(3, 4, 6))
-    for g, ours in zip(first, layer.grads):
-        assert np.allclose(ours, 2 * g, rtol=1e-13, atol=0)
 
 
 # The carried state
@@ -450,8 +439,9 @@ def test_without_stateful_each_sequence_starts_from_zeros(cell):
     xs = normal(3, 5, 2)
     first = layer.forward(xs)
     assert np.array_equal(layer.forward(xs), first)
-    layer.set_state(*states(layer, 3, 4))
-    assert np.array_equal(layer.forward(xs), first)
+    with pytest.raises(ValueError, match=r"starts each sequence from zeros; .* make it with stateful=True"):
+        layer.set_state(*states(layer, 3, 4))
+    layer.reset_state()
     layer = time_layer(cell, 2, 4, stateful=True)
     layer.set_state(*(np.zeros((3, 4)) for _ in layer.state))
     assert np.array_equal(layer.forward(xs), first)
@@ -492,13 +482,10 @@ def test_outputs_of_one_window_outlive_the_next(cell):
 
 
 @EACH_CELL
-def test_the_carried_state_does_not_change_with_the_outputs(cell):
-    layer = time_layer(cell, 2, 4, stateful=True)
-    hs = layer.forward(normal(3, 5, 2))
-    kept = [part.copy() for part in layer.state]
-    hs[...] = 0
-    for part, copy in zip(layer.state, kept):
-        assert np.array_equal(part, copy)
+def test_outputs_that_backward_needs_cannot_be_changed(cell):
+    hs = time_layer(cell, 2, 4).forward(normal(3, 5, 2))
+    with pytest.raises(ValueError, match="read-only"):
+        hs *= 0.5
 
 
 @pytest.mark.parametrize(("carried", "N"), [(3, 2), (2, 3), (1, 3)])
@@ -515,9 +502,8 @@ def test_a_batch_of_another_size_is_refused_by_name_of_both(cell, carried, N):
 
 def test_a_memory_of_another_batch_size_is_refused_too():
     layer = time_layer("LSTM", 2, 4, stateful=True)
-    layer.set_state(np.zeros((3, 4)), np.zeros((1, 4)))
-    with pytest.raises(ValueError, match="batch of 1 sequences, but this batch has 3"):
-        layer.forward(normal(3, 5, 2))
+    with pytest.raises(ValueError, match=r"c must have shape \(3, 4\), got \(1, 4\)"):
+        layer.set_state(np.zeros((3, 4)), np.zeros((1, 4)))
 
 
 # Numbers

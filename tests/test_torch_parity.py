@@ -114,7 +114,7 @@ def test_ten_steps(models, rule, max_grad):
     optimizer, reference = {
         "SGD": (SGD(0.5), torch.optim.SGD(weights, 0.5)),
         "Momentum": (Momentum(0.1, 0.9), torch.optim.SGD(weights, 0.1, momentum=0.9)),
-        "Adam": (Adam(0.01), torch.optim.Adam(weights, 0.01)),
+        "Adam": (Adam(0.01, eps=1e-8, corrected=True), torch.optim.Adam(weights, 0.01)),
         "AdamW": (AdamW(0.01, weight_decay=0.1), torch.optim.AdamW(weights, 0.01, weight_decay=0.1)),
     }[rule]
     for xs, ts in batches(10):

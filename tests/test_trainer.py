@@ -149,7 +149,7 @@ def test_what_is_done_with_a_record_does_not_slow_training_down(monkeypatch):
 
     model = build()
     backward = model.backward
-    monkeypatch.setattr(model, "backward", lambda dout: (slow(0.5), backward(dout)))  # 20 words in half a second
+    monkeypatch.setattr(model, "backward", lambda: (slow(0.5), backward()))  # 20 words in half a second
     trainer = fit(model, max_epoch=2, eval_interval=5, on_record=lambda record: slow(100.0))
     assert {record["tokens_per_second"] for record in trainer.history} == {40.0}
 
@@ -304,8 +304,8 @@ def spoil(model, *steps, what="gradient"):
             return loss * np.float32(np.inf)
         return loss
 
-    def spoilt_backward(dout):
-        backward(dout)
+    def spoilt_backward():
+        backward()
         if len(made) in steps:
             model.grads[0][0, 0] = np.inf
 

@@ -97,6 +97,14 @@ class ndarray:
     def dtype(self) -> np.dtype:
         return self._hidden.dtype
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self._hidden.strides
+
+    @property
+    def data(self) -> SimpleNamespace:
+        return SimpleNamespace(ptr=self._hidden.__array_interface__["data"][0])
+
     def __len__(self) -> int:
         return len(self._hidden)
 
@@ -294,6 +302,10 @@ def where(condition: ndarray, x: ndarray | float, y: ndarray | float) -> ndarray
     return _wrap(np.where(_unwrap_array(condition), _unwrap(x), _unwrap(y)))
 
 
+def shares_memory(a: ndarray, b: ndarray) -> bool:
+    return np.shares_memory(_unwrap_array(a), _unwrap_array(b))
+
+
 def vdot(a: ndarray, b: ndarray) -> ndarray:
     return _wrap(np.vdot(_unwrap_array(a), _unwrap_array(b)))
 
@@ -330,6 +342,11 @@ class Generator:
 
     def random(self, size: Sequence[int], dtype: type = np.float64) -> ndarray:
         return ndarray(self._hidden.random(_plain(size), dtype))
+
+
+def rand(*shape: int) -> ndarray:
+    """``cupy.random.rand``, with NumPy's numbers."""
+    return ndarray(np.random.rand(*_plain(shape)))
 
 
 class MemoryPool:
@@ -374,7 +391,7 @@ _ELEMENTWISE = (
 )
 _FUNCTIONS = (
     *(asarray, empty, empty_like, zeros, zeros_like, ones, full, result_type),
-    *(arange, searchsorted, argsort, ascontiguousarray, concatenate, where, vdot),
+    *(arange, searchsorted, argsort, ascontiguousarray, concatenate, where, vdot, shares_memory),
 )
 
 cupy = _module(
@@ -382,7 +399,7 @@ cupy = _module(
     __version__="0",
     ndarray=ndarray,
     cuda=SimpleNamespace(runtime=_RUNTIME, MemoryPool=MemoryPool),
-    random=SimpleNamespace(Generator=Generator, Philox4x3210=Philox4x3210),
+    random=SimpleNamespace(Generator=Generator, Philox4x3210=Philox4x3210, rand=rand),
     get_default_memory_pool=MemoryPool,
     **{name: _elementwise(getattr(np, name)) for name in _ELEMENTWISE},
     **{function.__name__: function for function in _FUNCTIONS},

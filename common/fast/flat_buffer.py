@@ -1,0 +1,126 @@
+"""All parameters of a model in one array, so that one operation clips, updates or sends all of them."""
+
+from __future__ import annotations
+
+from operator import is_
+
+from common.backend import Array, get_array_module, product
+from common.parameter import Arrays, Parameter
+
+
+class FlatBuffer:
+    """Two arrays: the data of all parameters, end to end, and their gradients. Each parameter views its part of them.
+
+        W (2, 3)   b (3,)           data   W W W W W W b b b
+                                    grad   dW dW dW dW dW dW db db db
+
+    It is made by who makes the parameters, before anybody else has taken their arrays, as these are new afterwards.
+    A copy of a model has no buffer, as the arrays of the copy are apart: the same numbers, a little slower.
+
+    Parameters
+    ----------
+    parameters : list of Parameter
+        Of one dtype, on one device.
+    """
+
+    def __init__(self, parameters: list[Parameter]) -> None:
+        self.parameters = parameters
+        xp = get_array_module(parameters[0].data)
+        self.data = xp.concatenate([p.data.reshape(-1) for p in parameters])
+        self.grad = xp.concatenate([p.grad.reshape(-1) for p in parameters])
+        self.starts = []
+        end = 0
+        for p in parameters:
+            start, end = end, end + p.data.size
+            self.starts.append(start)
+            p.move(*(whole[start:end].reshape(p.data.shape) for whole in (self.data, self.grad)))
+        self._data_parts = [p.data for p in parameters]
+        self._grad_parts = [p.grad for p in parameters]
+        self._shapes = [p.data.shape for p in parameters]
+
+    def __reduce__(self) -> tuple:
+        return _nothing, ()
+
+    @property
+    def params(self) -> Parts:
+        return Parts([p.data for p in self.parameters]).known(self._data_parts, self.data, self._shapes)
+
+    @property
+    def grads(self) -> Parts:
+        return Parts([p.grad for p in self.parameters]).known(self._grad_parts, self.grad, self._shapes)
+
+    def stacked(self, W: Parameter, b: Parameter) -> Stacked | None:
+        """[W; b] as one matrix, if W is (H, V) and b lies right behind it."""
+        for start, p, behind in zip(self.starts, self.parameters, self.parameters[1:]):
+            if p is W and behind is b:
+                part = slice(start, start + W.data.size + b.data.size)
+                return Stacked(W, b, *(x[part].reshape(-1, b.data.size) for x in (self.data, self.grad)))
+        return None
+
+
+def _nothing() -> None:
+    """What a copy has in place of a FlatBuffer, and of what is made with it."""
+
+
+class Parts(Arrays):
+    """Arrays that are the parts of one array, ``whole``."""
+
+    def known(self, parts: list[Array], whole: Array, shapes: list[tuple[int, ...]]) -> Parts:
+        """Remember this of the list: of which array it holds the parts, as long as it holds all of them."""
+        self.parts, self.whole, self.shapes = parts, whole, shapes
+        return self
+
+    def complete(self) -> bool:
+        """Whether the list still holds all parts, in their order."""
+        return len(self) == len(self.parts) and all(map(is_, self, self.parts))
+
+    def zeros_like(self) -> Parts:
+        """Zeros, laid out in the same way."""
+        whole, end, parts = get_array_module(self.whole).zeros_like(self.whole), 0, []
+        for x in self.parts:
+            start, end = end, end + x.size
+            parts.append(whole[start:end].reshape(x.shape))
+        return Parts(parts).known(parts, whole, self.shapes)
+
+    def __reduce__(self) -> tuple:
+        return list, (list(self),)  # arrays that are copied are apart
+
+
+def joined(*lists: list[Array]) -> tuple[list[Array], ...]:
+    """One array in each list, if all are the parts of one array in the same way; else the lists as they are."""
+    shapes = getattr(lists[0], "shapes", None)
+    for arrays in lists:
+        if type(arrays) is not Parts or not arrays.complete() or arrays.shapes != shapes:
+            return lists
+    return tuple([[arrays.whole] for arrays in lists])
+
+
+class Stacked:
+    """[W; b], (H + 1, V): W, (H, V), and under it b, (V,), seen as one matrix, without a copy.
+
+    An affine layer is then one product, as its bias is the weight of an input that is always 1:
+    h W + b = [h 1] [W; b].
+    """
+
+    def __init__(self, W: Parameter, b: Parameter, data: Array, grad: Array) -> None:
+        self.W, self.b, self.data, self.grad = W, b, data, grad
+        self._views = W.data, b.data
+
+    @property
+    def valid(self) -> bool:
+        """Whether W and b still are where they were."""
+        return self.W.data is self._views[0] and self.b.data is self._views[1]
+
+    def add_product(self, A: Array, B: Array) -> None:
+        """Add A @ B, (H + 1, V), to the gradients of W and b."""
+        W, b = self.W, self.b
+        if W.is_old and b.is_old:
+            product(A, B, out=self.grad)
+            W.is_old = b.is_old = False
+        else:
+            d = A @ B
+            W.add_grad(d[:-1])
+            b.add_grad(d[-1])
+
+    def __reduce__(self) -> tuple:
+        return _nothing, ()
