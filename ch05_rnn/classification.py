@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ch05_rnn.resuming import add_resuming_options, parse_options
-from ch05_rnn.training import add_gpu_option, fit, prepare_run_folder
+from ch05_rnn.training import OPTIMIZERS, add_gpu_option, fit, prepare_run_folder
 from common.backend import require_gpu
 from common.classifier import POOLS, RecurrentClassifier
 from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.cli import OneLineParser, fraction, non_negative_int, positive_float, positive_int, use_utf8, utf8_text
-from common.optimizer import Adam
 from common.plotting import plot_confusion
 from dataset import ag_news, sotu
 from dataset.labelled import Labelled, LabelledText
@@ -79,7 +78,7 @@ def train_classifier(
 
     with parser.reporting_errors():
         batches = TextBatches(model, *train, args.batch_size, rng, args.padded)
-        fit(args, ClassifierTrainer(model, Adam(args.lr)), batches, valid, folder, options, rng)
+        fit(args, ClassifierTrainer(model, OPTIMIZERS["adam"](lr=args.lr)), batches, valid, folder, options, rng)
     texts, labels = test
     found = model.probabilities(texts).argmax(axis=1)
     accuracy = float((found == labels).mean())
@@ -128,7 +127,7 @@ def add_options(parser: OneLineParser, name: str, pool: str) -> None:
     add_gpu_option(train)
 
     out = parser.add_argument_group("output")
-    out.add_argument("--name", help=f"results go to runs/NAME, in place of what is there [{name}-CORPUS]")
+    out.add_argument("--name", help=f"results go to runs/NAME, in place of an earlier run's [{name}-CORPUS]")
     out.add_argument(
         "--text", type=utf8_text, action="append", default=[], help="a text to find the class of; may be repeated"
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +31,15 @@ from common.plotting import plot_learning_curve
 from common.recurrent_lm import RecurrentLm
 from common.trainer import RnnlmTrainer
 from dataset.corpus import EOS, UNK, Corpus
+from dataset.text_file import read_json
 from dataset.tokenizer import CharTokenizer, SentencePieceTokenizer
 
-OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adam": Adam, "adamw": AdamW}
+OPTIMIZERS = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "adam": partial(Adam, eps=1e-8, corrected=True),  # as PyTorch's, so that results can be compared
+    "adamw": AdamW,
+}
 
 # A model and a text so small that everything is seen to work in seconds.
 QUICK = {
@@ -195,7 +203,7 @@ def add_model_options(parser: OneLineParser, add_options: Callable[[argparse._Ar
 
 def add_output_options(parser: OneLineParser, name: str) -> argparse._ArgumentGroup:
     out = parser.add_argument_group("output")
-    out.add_argument("--name", help=f"results go to runs/NAME, in place of what is there [{name}-CORPUS]")
+    out.add_argument("--name", help=f"results go to runs/NAME, in place of an earlier run's [{name}-CORPUS]")
     out.add_argument("--samples", type=non_negative_int, default=3, help="sentences to write at the end")
     out.add_argument("--sample-words", type=positive_int, default=40, help="longest sentence, in words")
     out.add_argument("--temperature", type=positive_float, default=0.8, help="below 1: likelier words; above: rarer")
@@ -290,16 +298,59 @@ def prepare_run_folder(folder: Path, options: dict[str, object]) -> None:
     """Make the folder, take out what an earlier run of that name has left, and write the options.
 
     A run that is resumed must have the same options as before, but for some, and keeps what it has left.
+
+    Raises
+    ------
+    ValueError
+        If the earlier run is one of another text or model; nothing of it is taken out.
     """
     began_with, resume = options.pop("began_with", None), options.pop("resume", None)
     if resume is not None:
         check_options(folder, began_with, options)
     else:
+        check_earlier_run(folder, options)
         folder.mkdir(parents=True, exist_ok=True)
         for result in RESULTS:
             (folder / result).unlink(missing_ok=True)
     with replacing(folder / "options.json") as file:  # a kill leaves the old options whole
         file.write((json.dumps(options, indent=2) + "\n").encode())
+
+
+def check_earlier_run(folder: Path, options: dict[str, object]) -> None:
+    """Raise ValueError if the folder has a run that these options would not replace with one of its kind."""
+    if not any((folder / name).exists() for name in ("options.json", *RESULTS)):
+        return
+    try:
+        found = difference(dict(read_json(folder / "options.json")), options)
+    except (OSError, ValueError, TypeError):
+        found = "of what its options.json does not say"
+    if found is not None:
+        raise ValueError(
+            f"{folder} holds a training {found}, and this one would replace it: say where else to write with --name, "
+            "or delete the folder"
+        )
+
+
+def difference(earlier: dict[str, object], options: dict[str, object]) -> str | None:
+    """What is of another kind in an earlier run, None if nothing is: it may have other sizes, or another seed."""
+    runs = earlier, options
+    if earlier.get("corpus_sha256") != options.get("corpus_sha256"):
+        # The checksum is that of the text as it was cut and numbered. Cut otherwise, it is the same if its files are.
+        files, cuts = (
+            [[str(run.get(key)) for key in keys] for run in runs]
+            for keys in (
+                ("corpus", "train_file", "test_file"),
+                ("unit", "vocab_size", "max_words", "max_documents", "max_texts"),
+            )
+        )
+        same_files = [*map(os.path.abspath, files[0])] == [*map(os.path.abspath, files[1])]
+        if not same_files or cuts[0] == cuts[1]:
+            text = earlier.get("train_file") or earlier.get("corpus")
+            return f"on another text, {text}{' as it was then' if same_files else ''}"
+    for key in ("model", "unit", "tokenizer"):
+        if earlier.get(key) != options.get(key):
+            return f"with another {key}, {earlier.get(key)}"
+    return "of full size, not a --quick one" if options.get("quick") and not earlier.get("quick") else None
 
 
 def vocabulary_text(corpus: Corpus) -> str:

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     with parser.reporting_errors():
         model, tokenizer, classes = load_classifier(args.folder)
         for line in read_lines(args.file):
-            print_class(model, tokenizer, classes, line)
+            print_class(model, tokenizer, classes, line.strip())
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def add_options(parser: OneLineParser) -> None:
     parser.add_argument("--interval", type=positive_int, default=10, help="epochs between two lines")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of all random numbers")
     add_gpu_option(parser)
-    parser.add_argument("--name", default="memorize", help="results go to runs/NAME, in place of what is there")
+    parser.add_argument("--name", default="memorize", help="results go to runs/NAME, in place of an earlier run's")
     parser.add_argument("--quick", action="store_true", help="few texts and a small model, to see it run in seconds")
     # What other trainings have options for.
     parser.set_defaults(optimizer="adam", lr_decay=1.0, decay_after=None, eval_interval=None)

@@ -53,8 +53,9 @@ class Run:
         self.separator = "" if dataset.splitter(self.corpus, self.unit) is split_characters else " "
 
     def words(self, line: str) -> list[str]:
-        """Split a line as the text of the training was split."""
-        return dataset.splitter(self.corpus, self.unit)(line)
+        """Split a line as the text of the training was split. Between lines of characters, there is an <eos>."""
+        split = dataset.splitter(self.corpus, self.unit)
+        return [EOS if word == "\n" else word for word in split(line + "\n")]  # of the last line end nothing is left
 
     def ids(self, words: Sequence[str]) -> list[int]:
         """Return the ids of words. One that the model does not know is read as ``<unk>``, and a line says so.

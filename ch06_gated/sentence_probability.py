@@ -7,7 +7,6 @@ python ch06_gated/sentence_probability.py runs/rnnlm-sotu sentences.txt
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from ch06_gated.run_folder import Run, SentenceRun, load_run
 from common.cli import OneLineParser, run, use_utf8
 from common.evaluation import perplexity
+from dataset.decoding import decode_utf8
 
 
 def log_probability(trained: Run | SentenceRun, words: list[str]) -> tuple[float, int]:
@@ -28,17 +28,16 @@ def log_probability(trained: Run | SentenceRun, words: list[str]) -> tuple[float
         return -float(trained.model.forward(xs, ts)) * ts.size, ts.size
 
 
-def read_lines(path: str | None) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, or of standard input, that are not empty."""
+def read_lines(path: str | None) -> list[str]:
+    """The lines of a UTF-8 file, or of standard input, whole but for those that are empty.
+
+    Raises
+    ------
+    OSError, DatasetError
+        If it cannot be read, or is not UTF-8.
+    """
     data = sys.stdin.buffer.read() if path is None else Path(path).read_bytes()
-    data = data.removeprefix(b"\xef\xbb\xbf")  # a mark that some editors put first
-    for k, line in enumerate(data.split(b"\n"), start=1):
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"line {k} is not UTF-8 text ({error.reason})") from None
-        if text:
-            yield text
+    return [line for line in decode_utf8(data, path).split("\n") if line.strip()]
 
 
 def main(argv: list[str] | None = None) -> float:

@@ -1,4 +1,4 @@
-"""What the gates and the memory of a trained model do while it reads a sentence, as heat maps.
+"""What the gates and the cell state of a trained model do while it reads a sentence, as heat maps.
 
 python ch06_gated/train_lstm_lm.py                    # leaves runs/lstm-sotu
 python ch06_gated/show_gates.py runs/lstm-sotu
@@ -29,21 +29,21 @@ def gates_of(layer: TimeRecurrent) -> dict[str, np.ndarray]:
         If the layer has no gates.
     """
     if isinstance(layer, TimeLSTM):
-        o, i, f, _ = split(layer.gates, 4)
+        f, _, i, o = split(layer.gates, 4)
         return {
             "input gate i: how much is taken in": i,
             "forget gate f: how much is kept": f,
             "output gate o: how much is shown": o,
-            "memory c": layer.cs_new,
-            "state h": layer.hs_new,
+            "cell state c": layer.cs_new,
+            "hidden state h": layer.hs_new,
         }
     if isinstance(layer, TimeGRU):
-        z, r, h_new = split(layer.gates, 3)
+        z, r, h_tilde = split(layer.gates, 3)
         return {
             "update gate z: how much of the old state is kept": z,
-            "reset gate r: how much of it the new one may see": r,
-            "candidate h̃": h_new,
-            "state h": layer.hs_new,
+            "reset gate r: how much of it the candidate may see": r,
+            "candidate h̃": h_tilde,
+            "hidden state h": layer.hs_new,
         }
     raise ValueError("this model has no gates: it is a simple RNN")
 
@@ -62,8 +62,8 @@ def read(
     with model.evaluating():
         # The state before the first word is that after the end of another sentence, or after <s>.
         model.predict(np.array([[trained.start_id, *trained.ids(words)]]))
-    maps = {name: values[1:] for name, values in gates_of(recurrent[layer - 1]).items()}  # (words, H)
-    change = np.abs(np.diff(maps["state h"], axis=0)).sum(axis=0)
+        maps = {name: values[1:] for name, values in gates_of(recurrent[layer - 1]).items()}  # (words, H)
+    change = np.abs(np.diff(maps["hidden state h"], axis=0)).sum(axis=0)
     chosen = np.argsort(-change, kind="stable")[:units]
     return {name: values[:, chosen].T for name, values in maps.items()}, chosen
 

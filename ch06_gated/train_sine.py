@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+import ch06_gated  # noqa: F401 - it makes sure of the packages
 from common.backend import Array, double, get_array_module, require_gpu, to_cpu, to_floats
 from common.batching import OffsetBatches
 from common.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8

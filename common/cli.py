@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from common.backend import GpuUnavailable
 from common.distributed import INTERRUPTED, MpiUnavailable
 
+PIPE_CLOSED = 141  # exit code, as a shell gives it for a program that the signal SIGPIPE has ended
+
 
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser that shows defaults in its help and errors in one line, with exit code 2."""
@@ -29,6 +31,8 @@ class OneLineParser(argparse.ArgumentParser):
         """Turn what a user can mend, such as a bad file or value or no GPU, into one line and exit code 2."""
         try:
             yield
+        except BrokenPipeError:  # of no interest to the user; see ``run``
+            raise
         except (OSError, ValueError, MemoryError, FloatingPointError, GpuUnavailable, MpiUnavailable) as error:
             self.error(str(error))
 
@@ -102,9 +106,12 @@ def patient_ctrl_c() -> Iterator[Callable[[], bool]]:
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run a script's ``main``; Ctrl-C ends it with a line."""
+    """Run a script's ``main``. Ctrl-C ends it with a line; a reader of its output that has seen enough, without one."""
     try:
         main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # as of ``head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python writes, when it ends, what is left
+        sys.exit(PIPE_CLOSED)

@@ -6,6 +6,7 @@ python -m common.doctor
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -105,13 +106,27 @@ def check_gpu(report: Report) -> None:
             report.problem("the GPU multiplies wrongly: check the driver with nvidia-smi")
 
 
-def check_folders(report: Report) -> None:
-    import pooch
+def cache_folder(report: Report) -> Path | None:
+    """The folder for downloads where RNN_DATA_DIR is not set; None if there cannot be one."""
+    found = Path(importlib.util.find_spec("dataset").origin or "")
+    if found.resolve().parents[1] != Path(__file__).resolve().parents[1]:
+        report.problem(f"the package dataset is another, {found}: uninstall it, or make an environment without it")
+        return None
+    from dataset.download import DatasetError, cache_dir
 
-    variable = os.environ.get("RNN_DATA_DIR")
-    for name, folder in (("RNN_DATA_DIR", variable), ("cache", pooch.os_cache("rnn-from-scratch"))):
+    try:
+        return cache_dir()
+    except DatasetError as error:
+        if not os.environ.get("RNN_DATA_DIR"):
+            report.problem(str(error))
+        return None
+
+
+def check_folders(report: Report) -> None:
+    variable = os.environ.get("RNN_DATA_DIR") or None
+    for name, folder in (("RNN_DATA_DIR", variable), ("cache", cache_folder(report))):
         if folder is None:
-            report.line(name, "not set")
+            report.line(name, "not set" if name == "RNN_DATA_DIR" else "none")
         elif Path(folder).is_dir():
             found = sorted(path.name for path in Path(folder).iterdir() if path.is_dir())
             report.line(name, f"{folder}: {', '.join(found) or 'empty'}")

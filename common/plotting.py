@@ -1,18 +1,26 @@
-"""Pictures. They are drawn without a display, and without touching pyplot's global state."""
+"""Pictures. They are drawn without a display, and without touching pyplot's global state.
+
+Matplotlib is imported when the first is drawn.
+"""
 
 from __future__ import annotations
 
+import sys
+import unicodedata
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import font_manager
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Fonts with Chinese and Japanese characters, of Linux, macOS and Windows; DejaVu Sans, the usual one, has none.
 _CJK_FONTS = ("Noto Sans CJK JP", "IPAexGothic", "IPAGothic", "Hiragino Sans", "Yu Gothic", "MS Gothic")
+_CJK = ("Cjk", "Hiragana", "Katakana", "Hangul", "Ideographic", "Fullwidth", "Halfwidth", "Katakana-Hiragana")
 
 
 def plot_learning_curve(
@@ -29,6 +37,8 @@ def plot_learning_curve(
     floor : float, optional
         The lowest perplexity that any model can have: a dashed line.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     figure = _figure(7, 4.5)
     axes = figure.add_subplot()
     # Inside an epoch, how well the model did just then; without such records, the means of the epochs.
@@ -105,7 +115,9 @@ def plot_maps(
         ax.set_title(name, fontsize=10, loc="left")
         ax.set_ylabel("unit")
         ax.set_yticks(range(len(units)), units, fontsize=6)
-    axes[-1].set_xticks(range(len(words)), words, rotation=60, ha="right", rotation_mode="anchor", family=_families())
+    axes[-1].set_xticks(
+        range(len(words)), [_visible(word) for word in words], rotation=60, ha="right", rotation_mode="anchor"
+    )
     axes[-1].tick_params(axis="x", labelsize=9)
     for label in axes[-1].get_xticklabels():
         label.set_parse_math(False)
@@ -186,18 +198,65 @@ def show(path: str | Path) -> None:
 
 def _figure(width: float, height: float) -> Figure:
     """A figure of so many inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
+def _visible(word: str) -> str:
+    """A word, or a sign for a space or a tab."""
+    return "␣" if word == " " else repr(word)[1:-1] if word.isspace() else word
+
+
 def _save(figure: Figure, path: str | Path) -> None:
+    """Write the picture. Of characters that no font has, a line says what to install."""
+    from matplotlib.text import Text
+
     if Path(path).is_dir():  # Matplotlib would write a file of its own naming
         raise IsADirectoryError(f"{path} is a folder; the picture needs the name of a file")
-    figure.savefig(path)
+    texts = figure.findobj(Text)
+    families, missing = _fonts({character for text in texts for character in text.get_text()})
+    for text in texts:
+        text.set_family(families)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph |Matplotlib currently does not support")  # one a character
+        figure.savefig(path)
+    if missing:
+        first = min(missing)
+        font = f"Noto Sans {_script(first)} (Debian: fonts-noto-core)" if first.isalpha() else "Symbola"
+        if any(_script(character) in _CJK for character in missing):
+            font = "Noto Sans CJK JP (Debian: fonts-noto-cjk)"
+        some = "".join(sorted(missing)[:10])
+        print(f"no font here has the characters {some}: install one that has them, such as {font}", file=sys.stderr)
 
 
-def _families() -> list[str]:
-    """Fonts to take a character from, the first that has it."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *(name for name in _CJK_FONTS if name in installed)]
+def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
+    """The names of fonts, to take a character from the first that has it; and the characters that none has."""
+    from matplotlib import font_manager
+
+    manager, names = font_manager.fontManager, ["DejaVu Sans"]
+    missing = {character for character in characters if character.isprintable()} - _characters(names[0])
+    if missing:
+        for path in sorted(set(font_manager.findSystemFonts()) - {font.fname for font in manager.ttflist}):
+            with suppress(RuntimeError, OSError):  # newer than Matplotlib's list, or no font that it can read
+                manager.addfont(path)
+        installed = {font.name for font in manager.ttflist}
+        wanted = (*_CJK_FONTS, *sorted({f"Noto Sans {_script(character)}" for character in missing}), "Symbola")
+        names += [name for name in wanted if name in installed]
+        missing = missing.difference(*map(_characters, names))
+    return names, missing
+
+
+def _characters(name: str) -> set[str]:
+    """The characters that a font has."""
+    from matplotlib import font_manager
+
+    return set(map(chr, font_manager.get_font(font_manager.findfont(name)).get_charmap()))
+
+
+def _script(character: str) -> str:
+    """The script of a character: the first word of its name, as in DEVANAGARI LETTER HA."""
+    return unicodedata.name(character, "").split(" ")[0].title()

@@ -94,7 +94,7 @@ def test_the_confusion_matrix_is_a_picture(quick):
 def test_the_topic_of_news_is_learnt_whatever_the_options(run, news, name):
     for options in ([], ["--bidirectional"], ["--layers", 2], ["--pool", "last"], ["--padded"], ["--dropout", 0.1]):
         accuracy, _ = run(SCRIPTS[name], *news, *SMALL, "--epochs", 8, *options)
-        assert accuracy > 0.7, options  # of four equally frequent classes
+        assert accuracy > 0.6, options  # of four equally frequent classes
 
 
 @EACH_SCRIPT

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import take_home_away
 
 from common import doctor
 from common.backend import GpuUnavailable
@@ -122,3 +123,24 @@ def test_threads_cores_and_speed_are_numbers():
     assert doctor.cores() >= 1
     assert doctor.blas_threads() in (None, *range(1, 1000))
     assert doctor.speed(64, 1) > 0
+
+
+@pytest.mark.parametrize("home", [None, ""])
+def test_without_a_home_folder_rnn_data_dir_is_asked_for(diagnose, monkeypatch, tmp_path, home):
+    take_home_away(monkeypatch, home)
+    problems, output = diagnose()
+    assert problems == 1
+    assert "cache           none\n" in output
+    assert "- there is no home folder for downloads: set RNN_DATA_DIR" in output
+    monkeypatch.setenv("RNN_DATA_DIR", str(tmp_path))
+    assert diagnose()[0] == 0
+
+
+def test_another_dataset_is_a_problem(diagnose, monkeypatch, tmp_path):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "__init__.py").write_text("")
+    monkeypatch.delitem(sys.modules, "dataset")
+    monkeypatch.syspath_prepend(tmp_path)
+    problems, output = diagnose()
+    assert problems == 1
+    assert f"- the package dataset is another, {tmp_path / 'dataset' / '__init__.py'}: uninstall it" in output
