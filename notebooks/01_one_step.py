@@ -224,8 +224,8 @@ assert min(errors[np.float64]) < 1e-9 < 1e-5 < min(errors[np.float32])
 # What a step has to remember between forward and backward is $x$, $h_{\mathrm{prev}}$ and $h$. A class is a good place
 # for that, and for the weights with their gradients.
 #
-# `backward` **adds** to the gradients. When the same weights are used at many steps, as they will be in the next
-# notebook, each step has its share in the gradient, and the shares add up.
+# The arrays of the gradients are made once. Each `backward` **replaces** what the last one left in them, so nobody has
+# to set them to zero.
 
 
 # %%
@@ -241,8 +241,8 @@ class MyRNN:
 
     def backward(self, dh):
         dx, dh_prev, *grads = step_backward(dh, *self.cache, *self.params[:2])
-        for total, grad in zip(self.grads, grads):
-            total += grad
+        for array, grad in zip(self.grads, grads):
+            array[...] = grad
         return dx, dh_prev
 
 
@@ -263,7 +263,10 @@ for a, b_ in zip(mine.grads, theirs.grads):
     assert np.array_equal(a, b_)
 
 # %% [markdown]
-# Read it. A gradient is now a `Parameter`'s, and `xp` is NumPy or, on a GPU, CuPy; the rest you have just derived.
+# Read it. `remember` and `recall` stand for `self.cache`, and `check_inputs` and `check_shape` refuse arrays of a wrong
+# shape. A gradient is now a `Parameter`'s: `add_grad` replaces the gradient of the last pass, and adds only if the same
+# weight is used again in this pass, as in the next notebook. `xp` is NumPy or, on a GPU, CuPy; the rest you have just
+# derived.
 
 # %%
 import inspect
@@ -309,7 +312,7 @@ else:
 # - Backward goes through tanh with $da = dh \odot (1 - h^2)$, and from there each gradient is one product or sum.
 # - Finite differences check any gradient: two-sided, in float64, with $\varepsilon = 10^{-5}$, below $10^{-7}$ if it is
 #   right.
-# - `backward` adds to the gradients of the weights, because weights are used again and again.
+# - `backward` replaces the gradients of the last pass: no loop has to set them to zero.
 #
 # ## Exercises
 #

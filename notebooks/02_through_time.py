@@ -86,10 +86,13 @@ assert differs.tolist() == [False] * 3 + [True] * 3  # ... is seen at step 3 and
 #
 # $$dh_t = \underbrace{dh_t^{\mathrm{loss}}}_{\text{from above}} + \underbrace{da_{t+1} W_h^\top}_{\text{from the next step}}$$
 #
-# So we walk from the last step to the first and carry the gradient of the state along. Since the layers share weights
-# and `backward` adds, the gradients of all steps add up by themselves:
+# So we walk from the last step to the first and carry the gradient of the state along. All steps use the same weights,
+# so the gradient of a weight is the sum of what each step adds to it:
 #
 # $$dW_h = \sum_t h_{t-1}^\top \, da_t$$
+#
+# `Parameter` adds it up. A pass is a `forward` and the `backward` that follows it. The first gradient of a pass replaces
+# that of the last pass, and all others are added to it. So nothing has to be set to zero, here or in a training loop.
 
 
 # %%
@@ -110,6 +113,10 @@ gradients = {"Wx": Wx.grad, "Wh": Wh.grad, "b": b.grad, "xs": dxs}
 errors = check_gradients(lambda: (forward(xs) * dhs).sum(), arrays, gradients)
 print({name: f"{error:.0e}" for name, error in errors.items()})
 assert max(errors.values()) < 1e-7
+
+dWx = Wx.grad.copy()
+forward(xs), backward(dhs)  # another pass: its gradients replace those of the first
+assert np.array_equal(Wx.grad, dWx)
 
 # %% [markdown]
 # That is all of BPTT: the chain rule, walked backwards through the steps.
@@ -177,12 +184,13 @@ text, dhs = rng.normal(size=(N, T, D)) / 2, rng.normal(size=(N, T, H))
 
 def in_windows(size):
     layer = TimeRNN(Wx, Wh, b, stateful=True)
-    hs = []
+    hs, dWh = [], np.zeros_like(Wh)
     for start in range(0, T, size):
         window = slice(start, start + size)
         hs.append(layer.forward(text[:, window]))
         layer.backward(dhs[:, window])
-    return np.concatenate(hs, axis=1), layer.grads[1].copy()
+        dWh += layer.grads[1]  # those of this window alone
+    return np.concatenate(hs, axis=1), dWh
 
 
 # %%

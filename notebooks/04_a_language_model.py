@@ -136,8 +136,9 @@ assert abs(perplexity(loss) / V - 1) < 0.1  # it knows nothing yet
 # %% [markdown]
 # ## Training
 #
-# Forward, backward, a step downhill; again and again. An epoch is once through the text. The function takes the maker
-# of batches as an argument, because there will be a second one.
+# Forward, backward, a step downhill; again and again. No gradient has to be set to zero, as each `backward` replaces
+# those of the step before (notebook 2). An epoch is once through the text. The function takes the maker of batches as an
+# argument, because there will be a second one.
 
 
 # %%
@@ -162,7 +163,7 @@ assert right[-1] < 10
 
 # %% [markdown]
 # From 400 to single digits: at each word the model hesitates between four or five. `RnnlmTrainer` has this loop, and
-# besides it clipping, a valid text, a falling learning rate and a record of the run.
+# besides it clipping, a validation text, a falling learning rate and a record of the run.
 
 # %%
 trainer = RnnlmTrainer(SimpleRnnlm(V, D, H, rng=np.random.default_rng(0)), SGD(lr=0.1))

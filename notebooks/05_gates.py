@@ -71,8 +71,8 @@ assert sigmoid(np.float64(-8)) < 0.001 < 0.999 < sigmoid(np.float64(8))  # a lar
 # %%
 def one_gate_step(x, h_prev, Wx, Wh, b):
     a_z, a_h = split(x @ Wx + h_prev @ Wh + b, 2)
-    z, h_new = sigmoid(a_z), np.tanh(a_h)
-    return (1 - z) * h_new + z * h_prev
+    z, h_tilde = sigmoid(a_z), np.tanh(a_h)
+    return (1 - z) * h_tilde + z * h_prev
 
 
 Wx, Wh, b = rng.normal(size=(D, 2 * H)), rng.normal(size=(H, 2 * H)), rng.normal(size=2 * H)
@@ -101,7 +101,7 @@ assert np.allclose(hs[12:], np.tanh(values[12]), atol=0.01)
 # %%
 plt.plot(np.tanh(values), ".", color="tab:gray", label="tanh(value) that goes by")
 plt.plot([3, 12], np.tanh(values[[3, 12]]), "o", color="tab:orange", label="with the flag up")
-plt.step(range(25), hs, where="post", color="tab:blue", label="state h")
+plt.step(range(25), hs, where="post", color="tab:blue", label="hidden state h")
 plt.xlabel("step")
 plt.legend(fontsize=8)
 plt.show()
@@ -139,10 +139,10 @@ def gru_step(x, h_prev, Wx, Wh, b, reset_after=False):
     z = sigmoid(a_z + h_prev @ Wh_z)
     r = sigmoid(a_r + h_prev @ Wh_r)
     if reset_after:
-        h_new = np.tanh(a_h + r * (h_prev @ Wh_h + b[3 * H :]))
+        h_tilde = np.tanh(a_h + r * (h_prev @ Wh_h + b[3 * H :]))
     else:
-        h_new = np.tanh(a_h + (r * h_prev) @ Wh_h)
-    return (1 - z) * h_new + z * h_prev
+        h_tilde = np.tanh(a_h + (r * h_prev) @ Wh_h)
+    return (1 - z) * h_tilde + z * h_prev
 
 
 # %%
@@ -168,22 +168,23 @@ assert np.allclose(gru_step(x, h_prev, Wx, Wh, b_shut), fresh)
 assert np.allclose(gru_step(x, 100 * np.ones((N, H)), Wx, 0 * Wh, b_shut), fresh, atol=1e-6)
 
 # %% [markdown]
-# ## LSTM: a memory beside the state
+# ## LSTM: a cell state beside the hidden state
 #
-# The long short-term memory separates what it **keeps**, the memory $c$, from what it **shows**, the state $h$. Three
-# gates: $f$ (forget) says how much of the memory is kept, $i$ (input) how much of the candidate is taken in, $o$
-# (output) how much of the memory is shown.
+# The long short-term memory separates what it **keeps**, the cell state $c$, from what it **shows**, the hidden state
+# $h$. Three gates: $f$ (forget) says how much of the cell state is kept, $i$ (input) how much of the candidate $g$ is
+# taken in, $o$ (output) how much of the cell state is shown.
 #
-# $$c = f \odot c_{\mathrm{prev}} + i \odot \tilde c \qquad h = o \odot \tanh(c)$$
+# $$c = f \odot c_{\mathrm{prev}} + i \odot g \qquad h = o \odot \tanh(c)$$
 #
-# All four parts, $o, i, f$ and $\tilde c$, see $x$ and $h_{\mathrm{prev}}$ as before.
+# The gates $f, i, o$ and the candidate $g$ see $x$ and $h_{\mathrm{prev}}$ as before, the gates through $\sigma$ and
+# $g$ through tanh. Their weights are stored side by side in the textbook's order, $f, g, i, o$.
 
 
 # %%
 def lstm_step(x, h_prev, c_prev, Wx, Wh, b):
-    a_o, a_i, a_f, a_c = split(x @ Wx + h_prev @ Wh + b, 4)
-    o, i, f, c_new = sigmoid(a_o), sigmoid(a_i), sigmoid(a_f), np.tanh(a_c)
-    c = f * c_prev + i * c_new
+    a_f, a_g, a_i, a_o = split(x @ Wx + h_prev @ Wh + b, 4)
+    f, g, i, o = sigmoid(a_f), np.tanh(a_g), sigmoid(a_i), sigmoid(a_o)
+    c = f * c_prev + i * g
     return o * np.tanh(c), c
 
 
@@ -192,19 +193,19 @@ for ours, theirs in zip(lstm_step(x, h_prev, c_prev, Wx, Wh, b), LSTM(Wx, Wh, b)
     assert np.allclose(ours, theirs)
 
 # %% [markdown]
-# The memory is not squeezed through tanh from step to step, so it can grow: an LSTM can count. With weights by hand
+# The cell state is not squeezed through tanh from step to step, so it can grow: an LSTM can count. With weights by hand
 # again, one unit counts events, and starts again at 0 when it is told to.
 #
-# - $i$ opens at an event, and $\tilde c = 1$: add one.
+# - $i$ opens at an event, and $g = 1$: add one.
 # - $f$ shuts at a reset: forget.
 # - $o = 1$: always show.
 
 # %%
 event, reset = (rng.random(30) < 0.4).astype(float), np.zeros(30)
 event[17], reset[17] = 0, 1
-#                o     i      f    c̃
-Wx = np.array([[0.0, 20.0, 0.0, 0.0], [0.0, 0.0, -40.0, 0.0]])  # of event, and of reset
-b = np.array([20.0, -10.0, 20.0, 20.0])
+#                f    g     i     o
+Wx = np.array([[0.0, 0.0, 20.0, 0.0], [-40.0, 0.0, 0.0, 0.0]])  # of event, and of reset
+b = np.array([20.0, 20.0, -10.0, 20.0])
 h, c, cs, hs, count, counts = np.zeros((1, 1)), np.zeros((1, 1)), [], [], 0, []
 for e, r in zip(event, reset):
     h, c = lstm_step(np.array([[e, r]]), h, c, Wx, np.zeros((1, 4)), b)
@@ -215,8 +216,8 @@ assert np.allclose(cs, counts, atol=0.01)
 assert max(cs) > 3  # far beyond what tanh allows
 
 # %%
-plt.step(range(30), cs, where="post", label="memory c")
-plt.step(range(30), hs, where="post", label="state h = tanh(c)")
+plt.step(range(30), cs, where="post", label="cell state c")
+plt.step(range(30), hs, where="post", label="hidden state h = tanh(c)")
 plt.plot(np.flatnonzero(event), np.zeros(int(event.sum())), "|", color="black", label="event")
 plt.plot([17], [0], "x", color="tab:red", label="reset")
 plt.xlabel("step")
@@ -227,7 +228,7 @@ plt.show()
 # ## How far gradients reach
 #
 # Look at the two ways back through one step. In the simple RNN, $dh_{\mathrm{prev}} = (dh \odot (1 - h^2)) W_h^\top$: a
-# matrix and the slope of tanh, at every step (notebook 2). In the LSTM the memory has a way of its own:
+# matrix and the slope of tanh, at every step (notebook 2). In the LSTM the cell state has a way of its own:
 #
 # $$dc_{\mathrm{prev}} = dc \odot f \quad + \quad \text{what goes through the gates}$$
 #
@@ -236,7 +237,7 @@ plt.show()
 # $dh_{\mathrm{prev}} = dh \odot z + \dots$
 
 # %%
-layer = LSTM(np.zeros((D, 4 * H)), np.zeros((H, 4 * H)), np.repeat([0.0, 0.0, 3.0, 0.0], H))
+layer = LSTM(np.zeros((D, 4 * H)), np.zeros((H, 4 * H)), np.repeat([3.0, 0.0, 0.0, 0.0], H))
 layer.forward(x, h_prev, c_prev)
 dc = rng.normal(size=(N, H))
 _, _, dc_prev = layer.backward(np.zeros((N, H)), dc)
@@ -250,25 +251,24 @@ assert 0.5**20 < 1e-6 < 0.3 < 0.95**20
 
 
 # %%
-def make(cell, gates, D, H, rng, kept=None):
+def make(cell, gates, D, H, rng, bias=0):
     b = np.zeros(gates * H)
-    if kept is not None:
-        b[kept * H : (kept + 1) * H] = 3  # of the gate that keeps the old
+    b[:H] = bias  # of the gate that keeps the old, z or f: it comes first
     return cell(rng.normal(size=(D, gates * H)) / np.sqrt(D), rng.normal(size=(H, gates * H)) / np.sqrt(H), b)
 
 
 cells = {
     "RNN": (TimeRNN, 1),
     "LSTM": (TimeLSTM, 4),
-    "GRU, bias of z 3": (TimeGRU, 3, 0),
-    "LSTM, bias of f 3": (TimeLSTM, 4, 2),
+    "GRU, bias of z 3": (TimeGRU, 3, 3),
+    "LSTM, bias of f 3": (TimeLSTM, 4, 3),
 }
 
 
 # %%
-def reach(cell, gates, *kept, H=50, T=100):
+def reach(cell, gates, bias=0, H=50, T=100):
     rng = np.random.default_rng(0)
-    layer = make(cell, gates, H, H, rng, *kept)
+    layer = make(cell, gates, H, H, rng, bias)
     dhs = np.zeros_like(layer.forward(rng.normal(size=(10, T, H))))
     dhs[:, -1] = rng.normal(size=(10, H))
     norms = np.linalg.norm(layer.backward(dhs), axis=2).mean(axis=0)[::-1]
@@ -310,20 +310,18 @@ def batch(rng, N=32, T=40):
 
 
 # %%
-def learn(cell, gates, *kept, steps=200, H=16):
+def learn(cell, gates, bias=0, steps=200, H=16):
     rng = np.random.default_rng(0)
-    layers = [make(cell, gates, 2, H, rng, *kept), TimeAffine(rng.normal(size=(H, 2)) / 4, np.zeros(2))]
+    layers = [make(cell, gates, 2, H, rng, bias), TimeAffine(rng.normal(size=(H, 2)) / 4, np.zeros(2))]
     loss_layer, optimizer, losses = TimeSoftmaxWithLoss(), Adam(lr=0.01), []
-    parameters = [p for layer in layers for p in layer.parameters]
+    params = [w for layer in layers for w in layer.params]
+    grads = [g for layer in layers for g in layer.grads]  # the same arrays from beginning to end
     for _ in range(steps):
         xs, ts = batch(rng)
         losses.append(loss_layer.forward(layers[1].forward(layers[0].forward(xs)), ts))
-        for p in parameters:
-            p.zero_grad()
         layers[0].backward(layers[1].backward(loss_layer.backward()))
-        grads = [p.grad for p in parameters]
         clip_grads(grads, 1.0)
-        optimizer.update([p.data for p in parameters], grads)
+        optimizer.update(params, grads)
     return losses
 
 
@@ -350,10 +348,10 @@ for name in ("GRU, bias of z 3", "LSTM, bias of f 3"):
 # ## Summary
 #
 # - A gate is a sigmoid that multiplies. What opens it is learnt.
-# - One gate, $z$: keep or replace. The GRU adds $r$: how much of the old the new may see. The LSTM has a memory that
-#   only its gates touch.
-# - Backward, a kept memory is multiplied by $f$ (or $z$) alone. Near 1, gradients reach a hundred steps; at ½, twenty
-#   are too many.
+# - One gate, $z$: keep or replace. The GRU adds $r$: how much of the old state the candidate may see. The LSTM has a
+#   cell state that only its gates touch.
+# - Backward, the gradient of what is kept is multiplied by $f$ (or $z$) alone. Near 1, gradients reach a hundred steps;
+#   at ½, twenty are too many.
 # - A bias of the forget gate above 0 lets a fresh network remember.
 #
 # ## Exercises
@@ -390,7 +388,7 @@ else:
 
 # %% [markdown]
 # **3.** Some LSTMs save a gate: what is forgotten makes room for what is taken in, $i = 1 - f$. Write such a step. The
-# weights hold $o$, $f$ and $\tilde c$ side by side.
+# weights hold $f$, $g$ and $o$ side by side.
 
 # %%
 answer_3 = None  # a function: def answer_3(x, h_prev, c_prev, Wx, Wh, b): ..., which returns h and c
@@ -400,8 +398,8 @@ if answer_3 is None:
     print("Exercise 3: not yet")
 else:
     Wx_, Wh_, b_ = rng.normal(size=(D, 3 * H)), rng.normal(size=(H, 3 * H)), rng.normal(size=3 * H)
-    four = [np.concatenate([w[..., :H], -w[..., H : 2 * H], w[..., H:]], axis=-1) for w in (Wx_, Wh_, b_)]
+    four = [np.concatenate([w[..., : 2 * H], -w[..., :H], w[..., 2 * H :]], axis=-1) for w in (Wx_, Wh_, b_)]
     expected = lstm_step(x, h_prev, c_prev, *four)  # as 1 - σ(a) = σ(-a)
     for ours, theirs in zip(answer_3(x, h_prev, c_prev, Wx_, Wh_, b_), expected):
-        assert np.allclose(ours, theirs), "c = f c_prev + (1 - f) c̃, and h = o tanh(c)"
+        assert np.allclose(ours, theirs), "c = f c_prev + (1 - f) g, and h = o tanh(c)"
     print("Exercise 3: right")

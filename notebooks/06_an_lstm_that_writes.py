@@ -15,7 +15,7 @@
 # let it write at several temperatures, and look at its gates while it reads.
 #
 # **You will learn** what perplexity says and how to compute it without fooling yourself, how text is drawn from a
-# model, and what the memory of an LSTM does word by word.
+# model, and what the cell state of an LSTM does word by word.
 #
 # **You need** notebooks [4](04_a_language_model.ipynb) and [5](05_gates.ipynb). About 15 minutes.
 
@@ -124,8 +124,8 @@ assert reset > carried + 0.02
 # ## Where it hesitates
 #
 # The loss of a sentence is the sum of its words' surprises, $-\log p$. Nothing says more about a language model than to
-# look at them. A state of zeros is a strange place to start from, so the model first reads a few lines of the valid
-# text.
+# look at them. A state of zeros is a strange place to start from, so the model first reads a few lines of the
+# validation text.
 
 # %%
 eos, unk = book.word_to_id["<eos>"], book.word_to_id["<unk>"]
@@ -217,27 +217,27 @@ for temperature in (0.5, 0.8, 1.2):
     print(f"τ = {temperature}:", " ".join(book.id_to_word[i] for i in ids_), "\n")
 
 # %% [markdown]
-# ## Its gates and its memory
+# ## Its gates and its cell state
 #
-# After reading, a layer still holds the values of its gates for each word: $o, i, f, \tilde c$ side by side (the first
-# three behind their $\sigma$, the last behind its tanh; before, they were $x W_x + h W_h + b$). Do they obey the
-# equations of notebook 5?
+# Inside a block of `model.evaluating()`, a layer holds what it has computed last, so that we can look at it; after the
+# block, all is as it was before. For each word there are $f, g, i, o$, side by side: the gates after their $\sigma$, the
+# candidate $g$ after its tanh. Do they obey the equations of notebook 5?
 
 # %%
 with model.evaluating():
     model.predict(np.concatenate([context, ids])[None])
-layer = model.layers[1]
-o, i, f, c_new = split(layer.gates[-len(ids) :], 4)  # (words, H) each, for one reader
-c, h = layer.cs_new[-len(ids) :], layer.hs_new[-len(ids) :]
+    layer = model.layers[1]
+    f, g, i, o = split(layer.gates[-len(ids) :], 4)  # (words, H) each, for one reader
+    c, h = layer.cs_new[-len(ids) :], layer.hs_new[-len(ids) :]
+    maps = gates_of(layer)  # the same arrays by name, for ch06_gated/show_gates.py
 
-assert np.allclose(c[1:], f[1:] * c[:-1] + i[1:] * c_new[1:], atol=1e-6)
+assert np.allclose(c[1:], f[1:] * c[:-1] + i[1:] * g[1:], atol=1e-6)
 assert np.allclose(h, o * np.tanh(c), atol=1e-6)
-maps = gates_of(layer)  # the same arrays by name, for ch06_gated/show_gates.py
-assert np.array_equal(maps["memory c"][-len(ids) :], c)
+assert all(any(np.array_equal(values[-len(ids) :], array) for values in maps.values()) for array in (f, i, o, c, h))
 
 # %% [markdown]
-# Twelve of the 64 units, those whose state changes most. For the gate, white to blue is 0 to 1; for the memory, red and
-# blue are plus and minus.
+# Twelve of the 64 units, those whose state changes most. For the gate, white to blue is 0 to 1; for the cell state,
+# red and blue are plus and minus.
 
 # %%
 chosen = np.argsort(-np.abs(np.diff(h, axis=0)).sum(axis=0))[:12]
@@ -245,7 +245,7 @@ figure, axes = plt.subplots(2, 1, figsize=(6, 4.5), sharex=True)
 limit = np.abs(c[:, chosen]).max()
 for ax, name, values, colours in (
     (axes[0], "forget gate f", f, {"cmap": "Blues", "vmin": 0, "vmax": 1}),
-    (axes[1], "memory c", c, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}),
+    (axes[1], "cell state c", c, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}),
 ):
     image = ax.imshow(values[:, chosen].T, aspect="auto", **colours)
     figure.colorbar(image, ax=ax)
@@ -264,7 +264,7 @@ plt.show()
 half_lives = np.log(0.5) / np.log(f.mean(axis=0))
 print("words after which half is gone: the three fastest units", np.sort(half_lives)[:3].round(1), end=", ")
 print("the three slowest", np.sort(half_lives)[-3:].round(1))
-assert half_lives.max() > 4 * half_lives.min()  # short and long memories, side by side
+assert half_lives.max() > 4 * half_lives.min()  # units that forget soon and units that keep long, side by side
 
 # %% [markdown]
 # ## Summary

@@ -111,6 +111,7 @@ for d, n, grad in zip(dy, (2, 5, 3), unpack(mean.backward(dy))):
     assert np.allclose(grad, d / n)  # at each of the n steps
 
 rows, layout = to_rows(hs)
+rows = rows.copy()  # what a layer returned cannot be changed; a copy can
 measured = numerical_gradient(lambda: (mean.forward(from_rows(rows, layout)) * dy).sum(), rows)
 mean.forward(hs)
 assert np.allclose(to_rows(mean.backward(dy))[0], measured, atol=1e-8)

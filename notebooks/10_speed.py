@@ -192,8 +192,6 @@ def step():
 for k in range(12):
     if k == 2:
         spent.clear()  # the first steps are slower: memory is fetched
-    for p in model.parameters:
-        p.zero_grad()
     step()
 ms = {part: 1e3 * seconds_ / 10 for part, seconds_ in spent.items()}
 
@@ -271,7 +269,7 @@ assert np.array_equal(tanh_of(x), np.tanh(x))
 #
 # | | CPU | GPU |
 # | --- | --- | --- |
-# | weights, gradients, memory of the optimizer | NumPy arrays | CuPy arrays; make the optimizer after the move |
+# | weights, gradients, state of the optimizer | NumPy arrays | CuPy arrays; make the optimizer after the move |
 # | the text | NumPy array | moved once; batches are cut out of it there |
 # | equal words | multiplied once | multiplied each: products are cheap there, finding them is not |
 # | gradient of the embedding | sums of the rows of equal words | `cupyx.scatter_add` |

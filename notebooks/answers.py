@@ -52,9 +52,9 @@ answer_2 = 7
 
 
 def answer_3(x, h_prev, c_prev, Wx, Wh, b):
-    a_o, a_f, a_c = split(x @ Wx + h_prev @ Wh + b, 3)
+    a_f, a_g, a_o = split(x @ Wx + h_prev @ Wh + b, 3)
     f = sigmoid(a_f)
-    c = f * c_prev + (1 - f) * np.tanh(a_c)
+    c = f * c_prev + (1 - f) * np.tanh(a_g)
     return sigmoid(a_o) * np.tanh(c), c
 
 

@@ -203,7 +203,7 @@ assert min(errors[np.float64]) < 1e-9 < 1e-5 < min(errors[np.float32])
 #
 # 順伝播から逆伝播まで覚えておく必要があるのは、$x$、$h_{\mathrm{prev}}$、$h$ の3つです。それらと、重みとその勾配を入れておくには、クラスが便利です。
 #
-# `backward` は勾配に**足し込みます**。次のノートブックで見るように、同じ重みが何度も使われるとき、勾配は各ステップの分の合計になるからです。
+# 勾配の配列を作るのは最初の1回だけです。`backward` は、前回の勾配を新しい勾配で**置き換えます**。ですから、勾配を0に戻す必要はありません。
 
 
 # %%
@@ -219,8 +219,8 @@ class MyRNN:
 
     def backward(self, dh):
         dx, dh_prev, *grads = step_backward(dh, *self.cache, *self.params[:2])
-        for total, grad in zip(self.grads, grads):
-            total += grad
+        for array, grad in zip(self.grads, grads):
+            array[...] = grad
         return dx, dh_prev
 
 
@@ -240,7 +240,7 @@ for a, b_ in zip(mine.grads, theirs.grads):
     assert np.array_equal(a, b_)
 
 # %% [markdown]
-# ソースを読んでみてください。勾配は `Parameter` が持つようになり、`xp` はNumPy、GPUの上ではCuPyです。残りは、いま導いたとおりです。
+# ソースを読んでみてください。`remember` と `recall` が `self.cache` の役目をし、`check_inputs` と `check_shape` は形状の違う配列を受け付けません。勾配は `Parameter` が持つようになりました。`add_grad` は、前回の勾配を置き換えます。足すのは、次のノートブックのように、同じ重みが1回の順伝播と逆伝播の中で何度も使われるときだけです。`xp` はNumPy、GPUの上ではCuPyです。残りは、いま導いたとおりです。
 
 # %%
 import inspect
@@ -285,7 +285,7 @@ else:
 # - RNNは、読んだものを状態に畳み込んでいきます：$h = \tanh(x W_x + h_{\mathrm{prev}} W_h + b)$。
 # - 逆伝播は $da = dh \odot (1 - h^2)$ でtanhを通り抜け、その先の勾配は、どれも積か和ひとつです。
 # - 数値微分で、どんな勾配でも確かめられます。両側で、float64で、$\varepsilon = 10^{-5}$ で測り、正しければ誤差は $10^{-7}$ 未満です。
-# - 重みは何度も使われるので、`backward` は勾配に足し込みます。
+# - `backward` は前回の勾配を置き換えます。学習のループで勾配を0に戻す必要はありません。
 #
 # ## 演習
 #

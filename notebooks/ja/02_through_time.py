@@ -81,9 +81,11 @@ assert differs.tolist() == [False] * 3 + [True] * 3  # ... is seen at step 3 and
 #
 # $$dh_t = \underbrace{dh_t^{\mathrm{loss}}}_{\text{上から}} + \underbrace{da_{t+1} W_h^\top}_{\text{次のステップから}}$$
 #
-# そこで、最後のステップから最初のステップへと歩きながら、状態の勾配を持ち運びます。層は重みを共有していて、`backward` は勾配に足し込むので、全ステップの分はひとりでに合計されます。
+# そこで、最後のステップから最初のステップへと歩きながら、状態の勾配を持ち運びます。どのステップも同じ重みを使うので、重みの勾配は、全ステップの分の和になります。
 #
 # $$dW_h = \sum_t h_{t-1}^\top \, da_t$$
+#
+# この和をとるのが `Parameter` です。`forward` とそれに続く `backward` を、ひとまとまりと考えます。その中で最初に来た勾配は前回の勾配を置き換え、2つ目からは足されます。ですから、ここでも、学習のループでも、勾配を0に戻す必要はありません。
 
 
 # %%
@@ -104,6 +106,10 @@ gradients = {"Wx": Wx.grad, "Wh": Wh.grad, "b": b.grad, "xs": dxs}
 errors = check_gradients(lambda: (forward(xs) * dhs).sum(), arrays, gradients)
 print({name: f"{error:.0e}" for name, error in errors.items()})
 assert max(errors.values()) < 1e-7
+
+dWx = Wx.grad.copy()
+forward(xs), backward(dhs)  # another pass: its gradients replace those of the first
+assert np.array_equal(Wx.grad, dWx)
 
 # %% [markdown]
 # BPTTはこれだけです。連鎖律を、ステップを後ろへたどりながら使っているのです。
@@ -165,12 +171,13 @@ text, dhs = rng.normal(size=(N, T, D)) / 2, rng.normal(size=(N, T, H))
 
 def in_windows(size):
     layer = TimeRNN(Wx, Wh, b, stateful=True)
-    hs = []
+    hs, dWh = [], np.zeros_like(Wh)
     for start in range(0, T, size):
         window = slice(start, start + size)
         hs.append(layer.forward(text[:, window]))
         layer.backward(dhs[:, window])
-    return np.concatenate(hs, axis=1), layer.grads[1].copy()
+        dWh += layer.grads[1]  # those of this window alone
+    return np.concatenate(hs, axis=1), dWh
 
 
 # %%

@@ -181,7 +181,7 @@ assert SoftmaxWithLoss().forward(x, np.full(n, -1)) == 0  # no labels at all: 0,
 class WrongTimeAffine(TimeAffine):
     def backward(self, dys):
         N, T, V = dys.shape
-        dy = dys.reshape(N * T, V)  # sequence by sequence, but self.x is step by step
+        dy = dys.reshape(N * T, V)  # sequence by sequence, but forward has remembered x step by step
         return Affine.backward(self, dy).reshape(N, T, -1)
 
 

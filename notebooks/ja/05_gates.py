@@ -66,8 +66,8 @@ assert sigmoid(np.float64(-8)) < 0.001 < 0.999 < sigmoid(np.float64(8))  # a lar
 # %%
 def one_gate_step(x, h_prev, Wx, Wh, b):
     a_z, a_h = split(x @ Wx + h_prev @ Wh + b, 2)
-    z, h_new = sigmoid(a_z), np.tanh(a_h)
-    return (1 - z) * h_new + z * h_prev
+    z, h_tilde = sigmoid(a_z), np.tanh(a_h)
+    return (1 - z) * h_tilde + z * h_prev
 
 
 Wx, Wh, b = rng.normal(size=(D, 2 * H)), rng.normal(size=(H, 2 * H)), rng.normal(size=2 * H)
@@ -95,7 +95,7 @@ assert np.allclose(hs[12:], np.tanh(values[12]), atol=0.01)
 # %%
 plt.plot(np.tanh(values), ".", color="tab:gray", label="tanh(value) that goes by")
 plt.plot([3, 12], np.tanh(values[[3, 12]]), "o", color="tab:orange", label="with the flag up")
-plt.step(range(25), hs, where="post", color="tab:blue", label="state h")
+plt.step(range(25), hs, where="post", color="tab:blue", label="hidden state h")
 plt.xlabel("step")
 plt.legend(fontsize=8)
 plt.show()
@@ -130,10 +130,10 @@ def gru_step(x, h_prev, Wx, Wh, b, reset_after=False):
     z = sigmoid(a_z + h_prev @ Wh_z)
     r = sigmoid(a_r + h_prev @ Wh_r)
     if reset_after:
-        h_new = np.tanh(a_h + r * (h_prev @ Wh_h + b[3 * H :]))
+        h_tilde = np.tanh(a_h + r * (h_prev @ Wh_h + b[3 * H :]))
     else:
-        h_new = np.tanh(a_h + (r * h_prev) @ Wh_h)
-    return (1 - z) * h_new + z * h_prev
+        h_tilde = np.tanh(a_h + (r * h_prev) @ Wh_h)
+    return (1 - z) * h_tilde + z * h_prev
 
 
 # %%
@@ -158,20 +158,20 @@ assert np.allclose(gru_step(x, h_prev, Wx, Wh, b_shut), fresh)
 assert np.allclose(gru_step(x, 100 * np.ones((N, H)), Wx, 0 * Wh, b_shut), fresh, atol=1e-6)
 
 # %% [markdown]
-# ## LSTM：状態のそばに置く記憶
+# ## LSTM：隠れ状態のほかに、記憶セルを持つ
 #
-# LSTM（Long Short-Term Memory）は、**保つ**もの、つまり記憶セル $c$ と、**見せる**もの、つまり隠れ状態 $h$ とを分けます。ゲートは3つです。忘却ゲート $f$ は記憶をどれだけ保つか、入力ゲート $i$ は候補をどれだけ取り込むか、出力ゲート $o$ は記憶をどれだけ見せるかを決めます。
+# LSTM（Long Short-Term Memory）は、**保つ**もの、つまり記憶セル $c$ と、**見せる**もの、つまり隠れ状態 $h$ とを分けます。ゲートは3つです。忘却ゲート $f$ は記憶セルの値をどれだけ保つか、入力ゲート $i$ は候補 $g$ をどれだけ取り込むか、出力ゲート $o$ は記憶セルの値をどれだけ見せるかを決めます。
 #
-# $$c = f \odot c_{\mathrm{prev}} + i \odot \tilde c \qquad h = o \odot \tanh(c)$$
+# $$c = f \odot c_{\mathrm{prev}} + i \odot g \qquad h = o \odot \tanh(c)$$
 #
-# $o, i, f$ と $\tilde c$ の4つは、これまでと同じように $x$ と $h_{\mathrm{prev}}$ を見ます。
+# ゲート $f, i, o$ と候補 $g$ は、これまでと同じように $x$ と $h_{\mathrm{prev}}$ から計算します。ゲートは $\sigma$ を、$g$ はtanhを通ります。重みは、教科書と同じ $f, g, i, o$ の順に横に並べて持ちます。
 
 
 # %%
 def lstm_step(x, h_prev, c_prev, Wx, Wh, b):
-    a_o, a_i, a_f, a_c = split(x @ Wx + h_prev @ Wh + b, 4)
-    o, i, f, c_new = sigmoid(a_o), sigmoid(a_i), sigmoid(a_f), np.tanh(a_c)
-    c = f * c_prev + i * c_new
+    a_f, a_g, a_i, a_o = split(x @ Wx + h_prev @ Wh + b, 4)
+    f, g, i, o = sigmoid(a_f), np.tanh(a_g), sigmoid(a_i), sigmoid(a_o)
+    c = f * c_prev + i * g
     return o * np.tanh(c), c
 
 
@@ -182,16 +182,16 @@ for ours, theirs in zip(lstm_step(x, h_prev, c_prev, Wx, Wh, b), LSTM(Wx, Wh, b)
 # %% [markdown]
 # 記憶セルはステップのあいだでtanhに押し縮められないので、大きくなれます。つまり、LSTMは数を数えられます。また重みを手で決めて、1個のユニットに出来事を数えさせ、合図があったら0からやり直させましょう。
 #
-# - 出来事があると $i$ が開き、$\tilde c = 1$ を足す。
+# - 出来事があると $i$ が開き、$g = 1$ を足す。
 # - リセットの合図があると $f$ が閉じ、忘れる。
 # - $o = 1$ で、いつも見せる。
 
 # %%
 event, reset = (rng.random(30) < 0.4).astype(float), np.zeros(30)
 event[17], reset[17] = 0, 1
-#                o     i      f    c̃
-Wx = np.array([[0.0, 20.0, 0.0, 0.0], [0.0, 0.0, -40.0, 0.0]])  # of event, and of reset
-b = np.array([20.0, -10.0, 20.0, 20.0])
+#                f    g     i     o
+Wx = np.array([[0.0, 0.0, 20.0, 0.0], [-40.0, 0.0, 0.0, 0.0]])  # of event, and of reset
+b = np.array([20.0, 20.0, -10.0, 20.0])
 h, c, cs, hs, count, counts = np.zeros((1, 1)), np.zeros((1, 1)), [], [], 0, []
 for e, r in zip(event, reset):
     h, c = lstm_step(np.array([[e, r]]), h, c, Wx, np.zeros((1, 4)), b)
@@ -202,8 +202,8 @@ assert np.allclose(cs, counts, atol=0.01)
 assert max(cs) > 3  # far beyond what tanh allows
 
 # %%
-plt.step(range(30), cs, where="post", label="memory c")
-plt.step(range(30), hs, where="post", label="state h = tanh(c)")
+plt.step(range(30), cs, where="post", label="cell state c")
+plt.step(range(30), hs, where="post", label="hidden state h = tanh(c)")
 plt.plot(np.flatnonzero(event), np.zeros(int(event.sum())), "|", color="black", label="event")
 plt.plot([17], [0], "x", color="tab:red", label="reset")
 plt.xlabel("step")
@@ -220,7 +220,7 @@ plt.show()
 # 行列もtanhもありません。$k$ ステップ戻ると、勾配には $k$ 個の $f$ の値が掛かります。ですから、どこまで届くかはひとつの数で決まります。$0.5^{20}$ は百万分の1ですが、$0.95^{20}$ は3分の1です。GRUの $z$ も同じで、$dh_{\mathrm{prev}} = dh \odot z + \dots$ となります。
 
 # %%
-layer = LSTM(np.zeros((D, 4 * H)), np.zeros((H, 4 * H)), np.repeat([0.0, 0.0, 3.0, 0.0], H))
+layer = LSTM(np.zeros((D, 4 * H)), np.zeros((H, 4 * H)), np.repeat([3.0, 0.0, 0.0, 0.0], H))
 layer.forward(x, h_prev, c_prev)
 dc = rng.normal(size=(N, H))
 _, _, dc_prev = layer.backward(np.zeros((N, H)), dc)
@@ -233,25 +233,24 @@ assert 0.5**20 < 1e-6 < 0.3 < 0.95**20
 
 
 # %%
-def make(cell, gates, D, H, rng, kept=None):
+def make(cell, gates, D, H, rng, bias=0):
     b = np.zeros(gates * H)
-    if kept is not None:
-        b[kept * H : (kept + 1) * H] = 3  # of the gate that keeps the old
+    b[:H] = bias  # of the gate that keeps the old, z or f: it comes first
     return cell(rng.normal(size=(D, gates * H)) / np.sqrt(D), rng.normal(size=(H, gates * H)) / np.sqrt(H), b)
 
 
 cells = {
     "RNN": (TimeRNN, 1),
     "LSTM": (TimeLSTM, 4),
-    "GRU, bias of z 3": (TimeGRU, 3, 0),
-    "LSTM, bias of f 3": (TimeLSTM, 4, 2),
+    "GRU, bias of z 3": (TimeGRU, 3, 3),
+    "LSTM, bias of f 3": (TimeLSTM, 4, 3),
 }
 
 
 # %%
-def reach(cell, gates, *kept, H=50, T=100):
+def reach(cell, gates, bias=0, H=50, T=100):
     rng = np.random.default_rng(0)
-    layer = make(cell, gates, H, H, rng, *kept)
+    layer = make(cell, gates, H, H, rng, bias)
     dhs = np.zeros_like(layer.forward(rng.normal(size=(10, T, H))))
     dhs[:, -1] = rng.normal(size=(10, H))
     norms = np.linalg.norm(layer.backward(dhs), axis=2).mean(axis=0)[::-1]
@@ -291,20 +290,18 @@ def batch(rng, N=32, T=40):
 
 
 # %%
-def learn(cell, gates, *kept, steps=200, H=16):
+def learn(cell, gates, bias=0, steps=200, H=16):
     rng = np.random.default_rng(0)
-    layers = [make(cell, gates, 2, H, rng, *kept), TimeAffine(rng.normal(size=(H, 2)) / 4, np.zeros(2))]
+    layers = [make(cell, gates, 2, H, rng, bias), TimeAffine(rng.normal(size=(H, 2)) / 4, np.zeros(2))]
     loss_layer, optimizer, losses = TimeSoftmaxWithLoss(), Adam(lr=0.01), []
-    parameters = [p for layer in layers for p in layer.parameters]
+    params = [w for layer in layers for w in layer.params]
+    grads = [g for layer in layers for g in layer.grads]  # the same arrays from beginning to end
     for _ in range(steps):
         xs, ts = batch(rng)
         losses.append(loss_layer.forward(layers[1].forward(layers[0].forward(xs)), ts))
-        for p in parameters:
-            p.zero_grad()
         layers[0].backward(layers[1].backward(loss_layer.backward()))
-        grads = [p.grad for p in parameters]
         clip_grads(grads, 1.0)
-        optimizer.update([p.data for p in parameters], grads)
+        optimizer.update(params, grads)
     return losses
 
 
@@ -330,7 +327,7 @@ for name in ("GRU, bias of z 3", "LSTM, bias of f 3"):
 #
 # - ゲートは、掛け算をするシグモイドです。何がゲートを開くかは学習されます。
 # - ひとつのゲート $z$ は、保つか、置き換えるかを決めます。GRUはこれに、新しい候補が古い状態をどれだけ見てよいかを決める $r$ を足します。LSTMには、ゲートだけが触れる記憶セルがあります。
-# - 逆伝播では、保たれた記憶に $f$（または $z$）だけが掛かります。1に近ければ勾配は100ステップでも届き、½なら20ステップでも届きません。
+# - 逆伝播では、保たれたものの勾配に $f$（または $z$）だけが掛かります。1に近ければ勾配は100ステップでも届き、½なら20ステップでも届きません。
 # - 忘却ゲートのバイアスを0より大きくしておくと、生まれたてのネットワークでも覚えていられます。
 #
 # ## 演習
@@ -366,7 +363,7 @@ else:
     print("Exercise 2: right")
 
 # %% [markdown]
-# **3.** ゲートをひとつ節約するLSTMがあります。忘れた分だけ取り込む、つまり $i = 1 - f$ とするのです。そのステップを書いてください。重みには $o$、$f$、$\tilde c$ が横に並んでいます。
+# **3.** ゲートをひとつ節約するLSTMがあります。忘れた分だけ取り込む、つまり $i = 1 - f$ とするのです。そのステップを書いてください。重みには $f$、$g$、$o$ が横に並んでいます。
 
 # %%
 answer_3 = None  # a function: def answer_3(x, h_prev, c_prev, Wx, Wh, b): ..., which returns h and c
@@ -376,8 +373,8 @@ if answer_3 is None:
     print("Exercise 3: not yet")
 else:
     Wx_, Wh_, b_ = rng.normal(size=(D, 3 * H)), rng.normal(size=(H, 3 * H)), rng.normal(size=3 * H)
-    four = [np.concatenate([w[..., :H], -w[..., H : 2 * H], w[..., H:]], axis=-1) for w in (Wx_, Wh_, b_)]
+    four = [np.concatenate([w[..., : 2 * H], -w[..., :H], w[..., 2 * H :]], axis=-1) for w in (Wx_, Wh_, b_)]
     expected = lstm_step(x, h_prev, c_prev, *four)  # as 1 - σ(a) = σ(-a)
     for ours, theirs in zip(answer_3(x, h_prev, c_prev, Wx_, Wh_, b_), expected):
-        assert np.allclose(ours, theirs), "c = f c_prev + (1 - f) c̃, and h = o tanh(c)"
+        assert np.allclose(ours, theirs), "c = f c_prev + (1 - f) g, and h = o tanh(c)"
     print("Exercise 3: right")

@@ -13,7 +13,7 @@
 #
 # **やること**：30万語のテキストでLSTMの言語モデルを数秒で学習させます。見たことのないテキストで性能を測り、さまざまな温度で文章を書かせ、読んでいるときのゲートをのぞきます。
 #
-# **学ぶこと**：パープレキシティは何を表すか、ごまかされずに計算するにはどうするか。モデルからどうやって文章を生成するか。LSTMの記憶は、単語ごとに何をしているか。
+# **学ぶこと**：パープレキシティは何を表すか、ごまかされずに計算するにはどうするか。モデルからどうやって文章を生成するか。LSTMの記憶セルは、単語ごとに何をしているか。
 #
 # **必要なもの**：ノートブック[4](04_a_language_model.ipynb)と[5](05_gates.ipynb)。15分ほどで読めます。
 
@@ -206,24 +206,24 @@ for temperature in (0.5, 0.8, 1.2):
     print(f"τ = {temperature}:", " ".join(book.id_to_word[i] for i in ids_), "\n")
 
 # %% [markdown]
-# ## ゲートと記憶
+# ## ゲートと記憶セル
 #
-# 読み終えたレイヤには、各単語でのゲートの値が残っています。$o, i, f, \tilde c$ の順に横に並んでいます。（最初の3つは $\sigma$ を、最後はtanhを通った後の値です。通る前は $x W_x + h W_h + b$ でした。）ノートブック5の式に従っているでしょうか。
+# `model.evaluating()` のブロックの中では、レイヤは最後に計算した値を持っているので、それを調べられます。ブロックを抜けると、すべて元に戻ります。値は単語ごとに $f, g, i, o$ の順に横に並んでいて、ゲートは $\sigma$ を、候補 $g$ はtanhを通った後のものです。ノートブック5の式に従っているでしょうか。
 
 # %%
 with model.evaluating():
     model.predict(np.concatenate([context, ids])[None])
-layer = model.layers[1]
-o, i, f, c_new = split(layer.gates[-len(ids) :], 4)  # (words, H) each, for one reader
-c, h = layer.cs_new[-len(ids) :], layer.hs_new[-len(ids) :]
+    layer = model.layers[1]
+    f, g, i, o = split(layer.gates[-len(ids) :], 4)  # (words, H) each, for one reader
+    c, h = layer.cs_new[-len(ids) :], layer.hs_new[-len(ids) :]
+    maps = gates_of(layer)  # the same arrays by name, for ch06_gated/show_gates.py
 
-assert np.allclose(c[1:], f[1:] * c[:-1] + i[1:] * c_new[1:], atol=1e-6)
+assert np.allclose(c[1:], f[1:] * c[:-1] + i[1:] * g[1:], atol=1e-6)
 assert np.allclose(h, o * np.tanh(c), atol=1e-6)
-maps = gates_of(layer)  # the same arrays by name, for ch06_gated/show_gates.py
-assert np.array_equal(maps["memory c"][-len(ids) :], c)
+assert all(any(np.array_equal(values[-len(ids) :], array) for values in maps.values()) for array in (f, i, o, c, h))
 
 # %% [markdown]
-# 64個のユニットのうち、状態が最もよく変わる12個を示します。ゲートでは、白から青が0から1です。記憶では、赤と青が符号を表します。
+# 64個のユニットのうち、状態が最もよく変わる12個を示します。ゲートでは、白から青が0から1です。記憶セルでは、赤が正、青が負を表します。
 
 # %%
 chosen = np.argsort(-np.abs(np.diff(h, axis=0)).sum(axis=0))[:12]
@@ -231,7 +231,7 @@ figure, axes = plt.subplots(2, 1, figsize=(6, 4.5), sharex=True)
 limit = np.abs(c[:, chosen]).max()
 for ax, name, values, colours in (
     (axes[0], "forget gate f", f, {"cmap": "Blues", "vmin": 0, "vmax": 1}),
-    (axes[1], "memory c", c, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}),
+    (axes[1], "cell state c", c, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}),
 ):
     image = ax.imshow(values[:, chosen].T, aspect="auto", **colours)
     figure.colorbar(image, ax=ax)
@@ -248,7 +248,7 @@ plt.show()
 half_lives = np.log(0.5) / np.log(f.mean(axis=0))
 print("words after which half is gone: the three fastest units", np.sort(half_lives)[:3].round(1), end=", ")
 print("the three slowest", np.sort(half_lives)[-3:].round(1))
-assert half_lives.max() > 4 * half_lives.min()  # short and long memories, side by side
+assert half_lives.max() > 4 * half_lives.min()  # units that forget soon and units that keep long, side by side
 
 # %% [markdown]
 # ## まとめ

@@ -183,8 +183,6 @@ def step():
 for k in range(12):
     if k == 2:
         spent.clear()  # the first steps are slower: memory is fetched
-    for p in model.parameters:
-        p.zero_grad()
     step()
 ms = {part: 1e3 * seconds_ / 10 for part, seconds_ in spent.items()}
 
@@ -254,7 +252,7 @@ assert np.array_equal(tanh_of(x), np.tanh(x))
 #
 # | | CPU | GPU |
 # | --- | --- | --- |
-# | 重み、勾配、オプティマイザの記憶 | NumPyの配列 | CuPyの配列。オプティマイザは移した後に作る |
+# | 重み、勾配、オプティマイザの状態 | NumPyの配列 | CuPyの配列。オプティマイザは移した後に作る |
 # | テキスト | NumPyの配列 | 一度だけ移し、バッチはGPU上で切り出す |
 # | 同じ単語 | 1回だけ掛ける | すべて掛ける。GPUでは、掛けるのは安く、同じ単語を探すのは高い |
 # | 埋め込みの勾配 | 同じ単語の行の和 | `cupyx.scatter_add` |
