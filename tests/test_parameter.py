@@ -278,3 +278,13 @@ def test_one_step_layers_over_time_add_up_in_one_pass():
         for layer, dy in zip(reversed(steps), dys[::-1]):
             layer.backward(dy)
         assert np.allclose(W.grad, sum(x.T @ dy for x, dy in zip(xs, dys)), rtol=1e-13)
+
+
+def test_a_new_pass_may_end_in_another_layer():
+    W = Parameter(normal(3, 5))
+    a, b = MatMul(W), MatMul(W)
+    for layer in (a, b, a, b):
+        for each in (a, b):
+            each.forward(normal(2, 3))
+        layer.backward(normal(2, 5))
+        assert np.allclose(W.grad, normal(2, 3).T @ normal(2, 5), rtol=1e-13)
