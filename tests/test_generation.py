@@ -34,7 +34,9 @@ def test_frequencies_are_those_of_the_model_after_the_whole_prompt(model, temper
 
 
 def test_each_word_is_fed_back(model):
-    words = list(generate(model, [2], 5, np.random.default_rng(3)))
+    for w in model.params:
+        w *= 3  # so that the words before the last one count
+    words = list(generate(model, [2], 20, np.random.default_rng(3)))
     rng = np.random.default_rng(3)
     so_far = [2]
     for word in words:
