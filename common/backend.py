@@ -40,6 +40,11 @@ def get_array_module(x: Array) -> ModuleType:
     return np
 
 
+def address(x: Array) -> int:
+    """Where an array begins in memory."""
+    return x.__array_interface__["data"][0] if get_array_module(x) is np else x.data.ptr
+
+
 def require_gpu() -> ModuleType:
     """Import CuPy, make sure that it sees a device, and return it.
 

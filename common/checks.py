@@ -72,16 +72,20 @@ def _or(label: int | None) -> str:
     return "" if label is None else f", or {label} to be ignored"
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def check_whole(name: str, value: int) -> None:
     """Raise a TypeError unless ``value`` is a whole number."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+    if not _is_whole(value):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
 
 
 def check_sizes(**sizes: int) -> None:
     """Raise an error that names all sizes unless they are whole numbers, and positive."""
     named = ", ".join(f"{name} {size!r}" for name, size in sizes.items())
-    if not all(isinstance(size, (int, np.integer)) and not isinstance(size, bool) for size in sizes.values()):
+    if not all(map(_is_whole, sizes.values())):
         raise TypeError(f"sizes must be whole numbers, got {named}")
     if min(sizes.values()) <= 0:
         raise ValueError(f"sizes must be positive, got {named}")

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from common.backend import Array, cut, double, get_array_module, underflow_is_zero
+from common.backend import Array, address, cut, double, get_array_module, underflow_is_zero
 from common.checks import check_number
 from common.fast.flat_buffer import Parts, joined
 
@@ -110,8 +110,7 @@ def _each_once(lists: tuple[list[Array], ...]) -> list[list[Array]]:
 
 def _place(x: Array) -> tuple:
     """Where an array lies in memory: the same for x and x.T."""
-    address = x.__array_interface__["data"][0] if get_array_module(x) is np else x.data.ptr
-    return address, tuple(sorted(zip(x.strides, x.shape)))
+    return address(x), tuple(sorted(zip(x.strides, x.shape)))
 
 
 def _blocks(w: Array) -> tuple:

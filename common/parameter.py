@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.backend import Array, get_array_module, product, scatter_add
+from common.backend import Array, address, get_array_module, product, scatter_add
 
 if TYPE_CHECKING:
     from common.layers import Layer
@@ -89,10 +89,6 @@ class Parameter:
         if self._user not in (0, id(layer)) and not self.shared:
             self.shared = self.is_old = True  # who has given its part so far was not written down
         self._user = id(layer)
-
-    def new_pass(self) -> None:
-        """Say that a new pass begins: the next gradient replaces the one that is there, and nothing is set to zero."""
-        self.is_old = True
 
     @property
     def pass_in_hand(self) -> tuple[bool, set[int]]:
@@ -208,9 +204,6 @@ class _Transposed(Parameter):
     def is_old(self) -> bool:
         return self.base.is_old
 
-    def new_pass(self) -> None:
-        self.base.new_pass()
-
     def start_from_zero(self) -> None:
         self.base.start_from_zero()
 
@@ -317,10 +310,6 @@ def shared_memory(x: Array, y: Array) -> str:
     if xp is not get_array_module(y) or not xp.shares_memory(x, y):
         return ""
     for how, z in (("same", y), ("transposed", y.T)):
-        if (_address(x), x.shape, x.strides) == (_address(z), z.shape, z.strides):
+        if (address(x), x.shape, x.strides) == (address(z), z.shape, z.strides):
             return how
     return "some"
-
-
-def _address(x: Array) -> int:
-    return x.__array_interface__["data"][0] if get_array_module(x) is np else x.data.ptr

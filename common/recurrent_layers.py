@@ -261,12 +261,12 @@ class TimeRecurrent(Layer):
 
 
 def _goes_on(order: Array, now: Array | None) -> bool:
-    """Whether packed sequences of the order ``now`` are the first of those of ``order``. On a GPU nobody looks."""
+    """Whether packed sequences of the order ``now`` are the first of those of ``order``. On a GPU it is not checked."""
     return now is not None and (get_array_module(now) is not np or np.array_equal(order[: len(now)], now))
 
 
 def make_read_only(hs: Sequences) -> None:
-    """Let nobody change what backward will need through this view of it. On a GPU there is no such thing."""
+    """Make a view read-only, as backward will need what it shows. CuPy has no read-only arrays."""
     if type(hs) is np.ndarray:
         hs.flags.writeable = False
     elif type(hs.data) is np.ndarray:

@@ -19,7 +19,7 @@ from types import ModuleType
 import numpy
 
 from common.backend import Array, Groups, cut, cut_to_cache, fastest_power, get_array_module, product
-from common.checks import all_in_range, as_ids, check_range, check_shape, check_weights, check_whole
+from common.checks import as_ids, check_range, check_shape, check_weights, check_whole
 from common.config import GPU
 from common.fast.flat_buffer import Stacked
 from common.functions import as_float, cross_entropy_error, sigmoid, softmax
@@ -124,8 +124,7 @@ class TimeEmbedding(Embedding):
         if not self.distinct or get_array_module(x) is not numpy:
             return from_rows(super().forward(x), layout)
         groups = Groups(as_ids(x, "word ids"))
-        if not all_in_range(groups.distinct, len(self.W.data)):
-            check_range(groups.distinct, len(self.W.data), "word ids")
+        check_range(groups.distinct, len(self.W.data), "word ids")
         self.remember(x)
         return DistinctRows(self.W.data.take(groups.distinct, axis=0), groups, layout)
 

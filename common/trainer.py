@@ -340,7 +340,7 @@ class RnnlmTrainer:
         skip_bad_steps: bool = False,
         verbose: bool = True,
     ) -> list[dict[str, float | None]]:
-        """Train, print a line an epoch, and return the history.
+        """Train, print one line per epoch, and return the history.
 
         Ctrl-C ends the training, after the step in hand, and not the program. A second one does not wait for the step.
 
@@ -376,7 +376,7 @@ class RnnlmTrainer:
             zeros, instead of ending with an error; unless it happens 10 times in a row. On a GPU, this makes the CPU
             wait for each step.
         verbose : bool
-            Print a line an epoch.
+            Print one line per epoch.
 
         Raises
         ------
