@@ -1,7 +1,8 @@
-"""Time and memory of one training step: ours, PyTorch's on the CPU, and the bare matrix products.
+"""Time and memory of one training step: ours, PyTorch's, and the bare matrix products.
 
     pip install -e ".[bench]"
     python benchmarks/step_time.py
+    python benchmarks/step_time.py --gpu
 
 A step is forward, backward, clip and update. The matrix products are those that the equations ask for, alone,
 in float32 and at their shapes, with the result written to memory that is there already: time that no way of
@@ -84,7 +85,7 @@ def batches(config: Config, n: int = 8) -> Words:
     return [(w[:, :-1].copy(), w[:, 1:].copy()) for w in words]
 
 
-def our_step(config: Config, words: Words) -> Step:
+def our_step(config: Config, words: Words, gpu: bool) -> Step:
     from ch05_rnn.simple_rnnlm import SimpleRnnlm
     from ch06_gated.gru_lm import GruLm
     from ch06_gated.lstm_lm import LstmLm
@@ -98,8 +99,10 @@ def our_step(config: Config, words: Words) -> Step:
         tie_weights=config.tied,
         rng=np.random.default_rng(0),
     )
+    if gpu:
+        model.to_gpu()
     optimizer = getattr(optimizers, config.optimizer)(LEARNING_RATE[config.optimizer])
-    data = Cycle(words)
+    data = Cycle([model.asarrays(*pair) for pair in words])
 
     def step() -> None:
         model.forward(*data.next())
@@ -111,8 +114,10 @@ def our_step(config: Config, words: Words) -> Step:
     return step
 
 
-def torch_step(config: Config, words: Words) -> Step:
+def torch_step(config: Config, words: Words, gpu: bool) -> Step:
     import torch
+
+    torch.backends.cudnn.allow_tf32 = False  # as in CuPy, products are of whole float32 numbers
 
     torch.set_num_threads(threads())
     torch.manual_seed(0)
@@ -122,9 +127,10 @@ def torch_step(config: Config, words: Words) -> Step:
     rnn = getattr(torch.nn, config.cell)(H, H, config.layers, batch_first=True, dropout=between)
     if config.tied:
         affine.weight = embed.weight
-    model = torch.nn.ModuleList([embed, rnn, affine])
+    device = "cuda" if gpu else "cpu"
+    model = torch.nn.ModuleList([embed, rnn, affine]).to(device)
     optimizer = getattr(torch.optim, config.optimizer)(model.parameters(), LEARNING_RATE[config.optimizer])
-    data = Cycle([(torch.from_numpy(x), torch.from_numpy(t)) for x, t in words])
+    data = Cycle([(torch.from_numpy(x).to(device), torch.from_numpy(t).to(device)) for x, t in words])
     state = None
 
     def step() -> None:
@@ -142,7 +148,8 @@ def torch_step(config: Config, words: Words) -> Step:
     return step
 
 
-def bare_products(config: Config, _: Words) -> Step:
+def bare_products(config: Config, _: Words, gpu: bool) -> Step:
+    xp = __import__("cupy") if gpu else np
     V, H, N, T = config.vocab_size, config.hidden_size, config.batch_size, config.time_size
     # The columns of Wx and Wh. A GRU needs z and r before it can multiply by the last part of Wh: two products a step.
     gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[config.cell] * H
@@ -150,30 +157,30 @@ def bare_products(config: Config, _: Words) -> Step:
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:
-        return rng.standard_normal(shape, dtype=np.float32)
+        return xp.asarray(rng.standard_normal(shape, dtype=np.float32))
 
     x, h, a, dy = normal(T * N, H), normal(T * N, H), normal(T * N, gates), normal(T * N, V)
     Wx, Wh, W = normal(H, gates), normal(H, gates), normal(H, V)
-    da, dh, dWx, dW = np.empty_like(a), np.empty_like(h), np.empty_like(Wx), np.empty_like(W)
+    da, dh, dWx, dW = xp.empty_like(a), xp.empty_like(h), xp.empty_like(Wx), xp.empty_like(W)
     step_rows = [slice(t * N, (t + 1) * N) for t in range(T)]
 
     def step() -> None:
         for _ in range(config.layers):
-            np.matmul(x, Wx, out=a)  # the input of all steps, then the recurrence step by step
+            xp.matmul(x, Wx, out=a)  # the input of all steps, then the recurrence step by step
             for t in step_rows:
                 for part in parts:
-                    np.matmul(h[t], Wh[:, part], out=da[t, part])
-        np.matmul(h, W, out=dy)  # the logits
+                    xp.matmul(h[t], Wh[:, part], out=da[t, part])
+        xp.matmul(h, W, out=dy)  # the logits
         # Backward: the same in the other direction, and the gradients of the matrices.
-        np.matmul(h.T, dy, out=dW)
-        np.matmul(dy, W.T, out=dh)
+        xp.matmul(h.T, dy, out=dW)
+        xp.matmul(dy, W.T, out=dh)
         for _ in range(config.layers):
             for t in step_rows:
                 for part in parts:
-                    np.matmul(a[t, part], Wh[:, part].T, out=dh[t])
-            np.matmul(h.T, a, out=dWx)  # dWh
-            np.matmul(x.T, a, out=dWx)
-            np.matmul(a, Wx.T, out=dh)
+                    xp.matmul(a[t, part], Wh[:, part].T, out=dh[t])
+            xp.matmul(h.T, a, out=dWx)  # dWh
+            xp.matmul(x.T, a, out=dWx)
+            xp.matmul(a, Wx.T, out=dh)
 
     return step
 
@@ -205,8 +212,33 @@ def memory_mb() -> tuple[float, float]:
     return now / 2**20, max(now, highest) / 2**20
 
 
-def work(name: str, config: Config, pipe: Connection) -> None:
-    """One process: makes a model, and a turn of steps each time it is asked; sends the seconds of each step."""
+def wait_for_gpu(name: str) -> Callable[[], object]:
+    """A function that returns when the GPU has done all that it was given."""
+    if name == "torch":
+        import torch
+
+        return torch.cuda.synchronize
+    import cupy
+
+    return cupy.cuda.get_current_stream().synchronize
+
+
+def gpu_memory_mb(name: str) -> float:
+    """Memory of the GPU that the arrays of this process have taken, at most."""
+    if name == "torch":
+        import torch
+
+        return torch.cuda.max_memory_reserved() / 2**20
+    import cupy
+
+    return cupy.get_default_memory_pool().total_bytes() / 2**20
+
+
+def work(name: str, config: Config, gpu: bool, pipe: Connection) -> None:
+    """One process: makes a model, and a turn of steps each time it is asked; sends the seconds of each step.
+
+    On a GPU, a step is done when its results are there: the CPU, which is steps ahead, waits for the last of a turn.
+    """
     if name == "torch":
         import torch
 
@@ -216,26 +248,32 @@ def work(name: str, config: Config, pipe: Connection) -> None:
         import common.optimizer  # noqa: F401
     words = batches(config)
     before, _ = memory_mb()
-    step = IMPLEMENTATIONS[name](config, words)
+    step = IMPLEMENTATIONS[name](config, words, gpu)
+    wait = wait_for_gpu(name) if gpu else lambda: None
     step()
+    wait()
     pipe.send(None)
     while pipe.recv() == "turn":
-        seconds = []
-        for _ in range(config.steps):
+        seconds, begin = [], time.perf_counter()
+        steps = config.steps * 10 if gpu else config.steps
+        for _ in range(steps):
             start = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - start)
+        if gpu:
+            wait()
+            seconds = [(time.perf_counter() - begin) / steps] * 2
         pipe.send(seconds[1:])
-    pipe.send(memory_mb()[1] - before)
+    pipe.send(gpu_memory_mb(name) if gpu else memory_mb()[1] - before)
 
 
-def measure(config: Config, rounds: int) -> dict:
+def measure(config: Config, rounds: int, gpu: bool) -> dict:
     """Let the implementations take turns; return medians, ratios and memory."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
     for name in IMPLEMENTATIONS:
         pipes[name], theirs = context.Pipe()
-        processes.append(context.Process(target=work, args=(name, config, theirs), daemon=True))
+        processes.append(context.Process(target=work, args=(name, config, gpu, theirs), daemon=True))
         processes[-1].start()
     for pipe in pipes.values():
         pipe.recv()
@@ -287,6 +325,7 @@ def main() -> None:
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help=f"of {', '.join(CONFIGS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each implementation (default: 9)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each (default: one a core)")
+    parser.add_argument("--gpu", action="store_true", help="all on a GPU: CuPy, and PyTorch with CUDA")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     args = parser.parse_args()
     unknown = set(args.configs) - set(CONFIGS)
@@ -301,10 +340,16 @@ def main() -> None:
 
     machine = f"{platform.machine()}, {args.threads} threads, Python {platform.python_version()}"
     machine += f", NumPy {version('numpy')}, PyTorch {version('torch')}"
+    if args.gpu:
+        from common.backend import require_gpu
+
+        cupy = require_gpu()
+        name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+        machine += f", {name}, CuPy {version('cupy-cuda13x')}"
     print(f"{machine}; medians of {args.rounds} rounds\n\n{HEADER}", flush=True)
     results = []
     for name in args.configs or CONFIGS:
-        results.append(measure(CONFIGS[name], args.rounds))
+        results.append(measure(CONFIGS[name], args.rounds, args.gpu))
         print(row(CONFIGS[name], results[-1]), flush=True)
     if args.json:
         args.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n", encoding="utf-8")

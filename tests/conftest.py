@@ -84,8 +84,36 @@ def text(tmp_path):
 _NEVER = property(lambda self: False, lambda self, value: None)
 
 
+def finds_device():
+    """Whether CuPy is installed and sees a GPU."""
+    try:
+        backend.require_gpu()
+    except backend.GpuUnavailable:
+        return False
+    return True
+
+
+DEVICES = ["stand-in", pytest.param("device", marks=pytest.mark.gpu)] if finds_device() else ["stand-in"]
+
+
+@pytest.fixture(params=DEVICES)
+def gpu(request, monkeypatch):
+    """The stand-in in place of CuPy and, where there is a GPU, CuPy itself."""
+    if request.param == "device":
+        return backend.require_gpu()
+    return request.getfixturevalue("stand_in")
+
+
 @pytest.fixture
-def gpu(monkeypatch):
+def real_gpu():
+    """CuPy, where it sees a GPU."""
+    if len(DEVICES) == 1:
+        pytest.skip("CuPy is not installed, or it sees no GPU")
+    return backend.require_gpu()
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
     """The stand-in in place of CuPy."""
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
     monkeypatch.setitem(sys.modules, "cupyx", strict_cupy.cupyx)
@@ -98,7 +126,7 @@ def same_masks(monkeypatch):
     """Let NumPy drop what the GPU drops: give each mask a seed."""
 
     def uniform(rng, shape, xp):
-        numbers = backend.uniform(rng, shape, strict_cupy.cupy)
+        numbers = backend.uniform(rng, shape, sys.modules["cupy"])
         return backend.to_cpu(numbers) if xp is np else numbers
 
     monkeypatch.setattr(layers, "uniform", uniform)

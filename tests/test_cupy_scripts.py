@@ -114,7 +114,7 @@ def steps(monkeypatch):
 
 
 @pytest.mark.parametrize("script", SMALL)
-def test_scripts_give_the_same_on_the_gpu_and_nothing_crosses_in_a_step(gpu, same_path, folder, capsys, steps, script):
+def test_scripts_give_the_same_on_the_gpu_and_nothing_crosses_in_a_step(stand_in, same_path, folder, capsys, steps, script):
     value, out, arrays = run(capsys, script, "--gpu")
     assert strict_cupy.counts["to_device"] > 0
     if script == "ch05_rnn/sentence_rnn.py":
@@ -130,7 +130,7 @@ def test_scripts_give_the_same_on_the_gpu_and_nothing_crosses_in_a_step(gpu, sam
         assert np.array_equal(ours, theirs)
 
 
-def test_an_epoch_of_a_classifier_waits_once(gpu):
+def test_an_epoch_of_a_classifier_waits_once(stand_in):
     rng = np.random.default_rng(0)
     texts = [rng.integers(0, 9, n).astype(np.int32) for n in (5, 2, 7, 3, 4)]
     model = LstmClassifier(9, 4, 4, 3, dropout=0.5, rng=rng)
@@ -143,7 +143,7 @@ def test_an_epoch_of_a_classifier_waits_once(gpu):
 
 
 @pytest.mark.parametrize("windows", ["continuing", "random"])
-def test_a_sine_wave_lives_on_the_gpu_and_each_line_waits_once(gpu, capsys, windows):
+def test_a_sine_wave_lives_on_the_gpu_and_each_line_waits_once(stand_in, capsys, windows):
     rng = np.random.default_rng(0)
     model = train_sine.make_network(2, 0.1, rng)
     model.to_gpu()
@@ -155,7 +155,7 @@ def test_a_sine_wave_lives_on_the_gpu_and_each_line_waits_once(gpu, capsys, wind
     assert strict_cupy.counts == {"to_device": 2 + places, "to_host": 5}
 
 
-def test_documents_go_to_the_gpu_in_one_copy(gpu):
+def test_documents_go_to_the_gpu_in_one_copy(stand_in):
     documents = ["a b c", "b", "c a"]
     tokenizer = WordTokenizer.train(documents, 10)
     model = LstmLm(tokenizer.vocab_size, 4, 4)
@@ -170,17 +170,17 @@ def test_documents_go_to_the_gpu_in_one_copy(gpu):
 # One script, in other ways
 
 
-def test_a_training_leaves_the_same_files_on_the_gpu(gpu, folder, capsys):
+def test_a_training_leaves_the_same_files_on_the_gpu(stand_in, folder, capsys):
     run(capsys, "ch05_rnn/train_rnnlm.py", "--gpu")
     assert {path.name for path in (folder / "runs" / "gpu").iterdir()} == set(RESULTS)
 
 
-def test_sentences_one_by_one_give_the_same_on_the_gpu(gpu, folder):
+def test_sentences_one_by_one_give_the_same_on_the_gpu(stand_in, folder):
     options = ["--quick", "--corpus", "text.txt", "--form", "sentence", "--sentences", "20"]
     assert sentence_rnn.main([*options, "--gpu"]) == sentence_rnn.main(options)
 
 
-def test_a_script_starts_from_saved_weights_on_the_gpu(gpu, same_path, folder, capsys):
+def test_a_script_starts_from_saved_weights_on_the_gpu(stand_in, same_path, folder, capsys):
     script, start = "ch05_rnn/train_rnnlm.py", ["--weights", "weights.npz", "--lr", 0.1]
     _, _, first = run(capsys, script)
     Path("runs/cpu/best_weights.npz").rename("weights.npz")
@@ -189,7 +189,7 @@ def test_a_script_starts_from_saved_weights_on_the_gpu(gpu, same_path, folder, c
     assert not np.array_equal(ours["embed_W"], first["embed_W"])
 
 
-def test_a_script_with_numpys_shortcuts_gives_nearly_the_same(gpu, same_masks, folder, capsys):
+def test_a_script_with_numpys_shortcuts_gives_nearly_the_same(stand_in, same_masks, folder, capsys):
     script = "ch05_rnn/train_rnnlm.py"
     assert run(capsys, script, "--gpu")[0] == pytest.approx(run(capsys, script)[0], rel=1e-4)
 
@@ -197,10 +197,10 @@ def test_a_script_with_numpys_shortcuts_gives_nearly_the_same(gpu, same_masks, f
 # Without a GPU
 
 
-def test_a_training_on_the_gpu_goes_on_without_one(gpu, same_path, folder, capsys, monkeypatch):
+def test_a_training_on_the_gpu_goes_on_without_one(stand_in, same_path, folder, capsys, monkeypatch):
     script = "ch05_rnn/train_rnnlm.py"
     run(capsys, script, "--gpu", "--epochs", 1)
-    monkeypatch.setattr(gpu.cuda.runtime, "getDeviceCount", lambda: 0)
+    monkeypatch.setattr(stand_in.cuda.runtime, "getDeviceCount", lambda: 0)
     found = main_of(script)(["--resume", "runs/gpu", "--no-gpu", "--epochs", "2"])
     assert found == run(capsys, script, "--epochs", 2)[0]
 
