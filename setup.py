@@ -10,7 +10,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=["common", "common.fast", "dataset", "ch05_rnn", "ch06_gated"],
+    packages=["common", "common.fast", "common.runs", "dataset", "ch05_rnn", "ch06_gated"],
     install_requires=[
         "numpy>=2.0",
         "matplotlib>=3.8",

@@ -14,9 +14,9 @@ from step_time import memory_mb
 
 from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches
-from common.checkpoint import Checkpoint
-from common.cli import OneLineParser, non_negative_int, positive_int, run, use_utf8
 from common.optimizer import Adam
+from common.runs.checkpoint import Checkpoint
+from common.runs.cli import OneLineParser, non_negative_int, positive_int, run, use_utf8
 from common.trainer import RnnlmTrainer
 
 

@@ -37,9 +37,9 @@ import numpy as np
 
 from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches
-from common.cli import OneLineParser, positive_int, run, use_utf8
-from common.distributed import Ranks
 from common.optimizer import SGD, clip_grads
+from common.runs.cli import OneLineParser, positive_int, run, use_utf8
+from common.runs.distributed import Ranks
 
 T = 35
 NETWORK = {"bandwidth": 10e9 / 8, "latency": 50e-6}  # bytes a second, seconds

@@ -21,12 +21,12 @@ import numpy as np
 import ch05_rnn  # noqa: F401 - it makes sure of the packages
 import dataset
 from common.backend import Array, get_array_module, require_gpu
-from common.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8, utf8_text
 from common.evaluation import perplexity
 from common.initial_weights import InitialWeights
 from common.layers import RNN, Affine, Embedding, SoftmaxWithLoss
 from common.model import Model
 from common.optimizer import SGD, Optimizer, clip_grads
+from common.runs.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8, utf8_text
 from dataset.corpus import EOS, UNK, Corpus
 
 SENTENCE_ENDS = ".!?"

@@ -8,9 +8,9 @@ Ctrl-C ends the training early; the best weights so far are kept and measured al
 
 from __future__ import annotations
 
-from ch05_rnn.classification import train_classifier
 from ch05_rnn.rnn_classifier import RnnClassifier
-from common.cli import run
+from common.runs.classification import train_classifier
+from common.runs.cli import run
 
 
 def main(argv: list[str] | None = None) -> float:

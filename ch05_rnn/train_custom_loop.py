@@ -10,9 +10,9 @@ import numpy as np
 import dataset
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.batching import OffsetBatches
-from common.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
 from common.evaluation import perplexity
 from common.optimizer import SGD
+from common.runs.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
 
 
 def main(argv: list[str] | None = None) -> float:

@@ -9,8 +9,8 @@ Ctrl-C ends the training early; the best weights so far are kept and measured al
 from __future__ import annotations
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from ch05_rnn.training import train_language_model
-from common.cli import run
+from common.runs.cli import run
+from common.runs.training import train_language_model
 
 # Without dropout, this RNN can fall into a state that its inputs no longer move, and stay there: from a state of
 # zeros, which it sees once in training, or on text unlike that of training. Perplexities are then absurd.

@@ -10,9 +10,9 @@ Ctrl-C ends the training early; the best weights so far are kept and measured al
 
 from __future__ import annotations
 
-from ch05_rnn.sentence_training import train_sentence_model
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from common.cli import run
+from common.runs.cli import run
+from common.runs.sentence_training import train_sentence_model
 
 
 def main(argv: list[str] | None = None) -> float:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ch05_rnn.classification import print_class
 from ch05_rnn.rnn_classifier import RnnClassifier
 from ch06_gated.lstm_classifier import LstmClassifier
-from ch06_gated.run_folder import described, make_model
 from ch06_gated.sentence_probability import read_lines
 from common.classifier import RecurrentClassifier
-from common.cli import OneLineParser, run, use_utf8
+from common.runs.classification import print_class
+from common.runs.cli import OneLineParser, run, use_utf8
+from common.runs.run_folder import described, make_model
 from dataset.tokenizer import Tokenizer, load_tokenizer
 
 MODELS = {model.__name__: model for model in (RnnClassifier, LstmClassifier)}

@@ -10,9 +10,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from ch06_gated.run_folder import Run, SentenceRun, load_run
-from common.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8, utf8_text
+import ch06_gated  # noqa: F401 - it makes sure of the packages
 from common.generation import generate
+from common.runs.cli import (
+    OneLineParser,
+    non_negative_int,
+    number,
+    positive_float,
+    positive_int,
+    run,
+    use_utf8,
+    utf8_text,
+)
+from common.runs.run_folder import Run, SentenceRun, load_run
 from dataset.corpus import EOS
 
 

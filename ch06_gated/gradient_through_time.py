@@ -17,10 +17,10 @@ from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches
-from common.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
 from common.optimizer import Adam
-from common.plotting import plot_gradient_norms, show
 from common.recurrent_lm import RecurrentLm
+from common.runs.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
+from common.runs.plotting import plot_gradient_norms, show
 from common.trainer import RnnlmTrainer
 
 MODELS = {"RNN": SimpleRnnlm, "GRU": GruLm, "LSTM": LstmLm}

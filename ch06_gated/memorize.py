@@ -21,15 +21,15 @@ import numpy as np
 from tqdm import tqdm
 
 import dataset
-from ch05_rnn.resuming import add_resuming_options, parse_options
-from ch05_rnn.training import add_gpu_option, fit_language_model, prepare_run_folder
 from ch06_gated.lstm_lm import LstmLm
 from common.backend import require_gpu, to_cpu
 from common.batching import SentenceBatches
-from common.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
 from common.evaluation import evaluate_windows, perplexity
 from common.model import LanguageModel
 from common.packing import pack, unpack
+from common.runs.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
+from common.runs.resuming import add_resuming_options, parse_options
+from common.runs.training import add_gpu_option, fit_language_model, prepare_run_folder
 from dataset.documents import Documents
 from dataset.tokenizer import TOKENIZERS, Tokenizer
 

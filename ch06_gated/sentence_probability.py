@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ch06_gated.run_folder import Run, SentenceRun, load_run
-from common.cli import OneLineParser, run, use_utf8
+import ch06_gated  # noqa: F401 - it makes sure of the packages
 from common.evaluation import perplexity
+from common.runs.cli import OneLineParser, run, use_utf8
+from common.runs.run_folder import Run, SentenceRun, load_run
 from dataset.decoding import decode_utf8
 
 

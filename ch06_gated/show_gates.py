@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ch06_gated.run_folder import Run, SentenceRun, load_run
-from common.cli import OneLineParser, positive_int, run, use_utf8, utf8_text
+import ch06_gated  # noqa: F401 - it makes sure of the packages
 from common.layers import split
-from common.plotting import plot_maps, show
+from common.runs.cli import OneLineParser, positive_int, run, use_utf8, utf8_text
+from common.runs.plotting import plot_maps, show
+from common.runs.run_folder import Run, SentenceRun, load_run
 from common.time_layers import TimeGRU, TimeLSTM, TimeRecurrent
 
 SENTENCE = "the president of the united states has the power to make war , and it is our duty to keep the peace ."

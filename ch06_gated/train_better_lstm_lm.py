@@ -9,10 +9,10 @@ training early; the best weights so far are kept and measured all the same.
 
 from __future__ import annotations
 
-from ch05_rnn.training import train_language_model
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.train_lstm_lm import add_lstm_options
-from common.cli import run
+from common.runs.cli import run
+from common.runs.training import train_language_model
 
 DEFAULTS = {
     "wordvec_size": 200,

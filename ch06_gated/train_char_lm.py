@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import sys
 
-from ch05_rnn.training import train_language_model
 from ch06_gated.lstm_lm import LstmLm
 from ch06_gated.train_lstm_lm import add_lstm_options
-from common.cli import run
+from common.runs.cli import run
+from common.runs.training import train_language_model
 from dataset import bungo
 
 DEFAULTS = {

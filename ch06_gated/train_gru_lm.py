@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 
-from ch05_rnn.training import train_language_model
 from ch06_gated.gru_lm import GruLm
-from common.cli import run
+from common.runs.cli import run
+from common.runs.training import train_language_model
 
 DEFAULTS = {"optimizer": "adam", "lr": 0.002, "max_grad": 1.0}
 

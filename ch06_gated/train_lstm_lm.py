@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 
-from ch05_rnn.training import train_language_model
 from ch06_gated.lstm_lm import LstmLm
-from common.cli import number, run
+from common.runs.cli import number, run
+from common.runs.training import train_language_model
 
 # The setting of Deep Learning from Scratch 2, but for its four epochs.
 DEFAULTS = {"optimizer": "sgd", "lr": 20.0, "max_grad": 0.25}

@@ -9,10 +9,10 @@ Ctrl-C ends the training early; the best weights so far are kept and measured al
 
 from __future__ import annotations
 
-from ch05_rnn.sentence_training import train_sentence_model
 from ch06_gated.lstm_lm import LstmLm
 from ch06_gated.train_lstm_lm import add_lstm_options
-from common.cli import run
+from common.runs.cli import run
+from common.runs.sentence_training import train_sentence_model
 
 
 def main(argv: list[str] | None = None) -> float:

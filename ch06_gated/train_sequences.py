@@ -19,11 +19,11 @@ import numpy as np
 
 from ch06_gated.lstm_lm import LstmLm
 from common.backend import require_gpu, to_cpu
-from common.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
 from common.functions import softmax
 from common.model import LanguageModel
 from common.optimizer import Adam
 from common.packing import pack
+from common.runs.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
 
 SURE = 0.9  # a number with a lower probability is a guess
 SEQUENCES = "9 0 1 2 3 4 5 6 7 9", "8 0 1 2 3 4 5 6 7 8"

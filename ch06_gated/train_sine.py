@@ -20,11 +20,11 @@ import numpy as np
 import ch06_gated  # noqa: F401 - it makes sure of the packages
 from common.backend import Array, double, get_array_module, require_gpu, to_cpu, to_floats
 from common.batching import OffsetBatches
-from common.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
 from common.initial_weights import InitialWeights
 from common.model import Model
 from common.optimizer import Adam
-from common.plotting import plot_waves
+from common.runs.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
+from common.runs.plotting import plot_waves
 from common.time_layers import TimeAffine, TimeIdentityWithLoss, TimeLSTM
 
 STEPS_A_CYCLE = 50

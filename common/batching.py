@@ -43,7 +43,7 @@ class OffsetBatches:
         False: a new epoch goes on where the last one stopped, around the end of the text, so that windows
         fall differently each time. True: each epoch starts at the same places; reset the state then.
     mine : slice
-        The readers of each batch that are this process's; see ``common/distributed.py``.
+        The readers of each batch that are this process's; see ``common/runs/distributed.py``.
     ignore_label : int, optional
         Labels that do not count, if there are any: then the words of each window are counted.
 
@@ -145,7 +145,7 @@ class SentenceBatches:
     seed : int
     pad_id, ignore_label : int
     mine : slice
-        The sentences of each batch that are this process's; see ``common/distributed.py``. Those to be packed are
+        The sentences of each batch that are this process's; see ``common/runs/distributed.py``. Those to be packed are
         sorted by length, so that all processes have as much to do.
 
     Attributes

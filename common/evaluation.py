@@ -9,8 +9,8 @@ import numpy as np
 from common.backend import Array, double, get_array_module, to_floats
 from common.batching import SentenceBatches
 from common.checks import check_sizes
-from common.distributed import ALONE, Alone
 from common.model import LanguageModel
+from common.runs.distributed import ALONE, Alone
 
 
 def perplexity(loss: float) -> float:

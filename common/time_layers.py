@@ -22,6 +22,16 @@ from common.backend import Array, Groups, cut, cut_to_cache, fastest_power, get_
 from common.checks import as_ids, check_range, check_shape, check_weights, check_whole
 from common.config import GPU
 from common.fast.flat_buffer import Stacked
+from common.fast.recurrent_layers import (
+    Sequences,
+    TimeBidirectional,
+    TimeBiLSTM,
+    TimeGRU,
+    TimeLSTM,
+    TimeRecurrent,
+    TimeRNN,
+    make_read_only,
+)
 from common.functions import as_float, cross_entropy_error, sigmoid, softmax
 from common.layers import (
     GRU,
@@ -43,16 +53,6 @@ from common.layers import (
 from common.np import np
 from common.packing import DistinctRows, Layout, from_rows, to_rows, to_rows_like
 from common.parameter import Parameter, Weight
-from common.recurrent_layers import (
-    Sequences,
-    TimeBidirectional,
-    TimeBiLSTM,
-    TimeGRU,
-    TimeLSTM,
-    TimeRecurrent,
-    TimeRNN,
-    make_read_only,
-)
 
 __all__ = [
     # As in the textbook, whose models take all of these from here, too.

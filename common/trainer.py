@@ -16,17 +16,17 @@ from tqdm import tqdm
 from common.backend import Array, double, get_array_module, memory_figures, to_floats
 from common.batching import OffsetBatches, SentenceBatches
 from common.checks import check_sizes
-from common.cli import patient_ctrl_c
-from common.distributed import ALONE, Alone
 from common.evaluation import evaluate, evaluate_windows, perplexity
 from common.fast.flat_buffer import Parts
 from common.model import LanguageModel
 from common.optimizer import Optimizer, clip_grads
 from common.packing import PackedSequence
 from common.parameter import shared_memory
+from common.runs.cli import patient_ctrl_c
+from common.runs.distributed import ALONE, Alone
 
 if TYPE_CHECKING:
-    from common.checkpoint import Checkpoint
+    from common.runs.checkpoint import Checkpoint
 
 FIELDS = (
     *("epoch", "iteration", "train_perplexity", "valid_perplexity", "lr", "tokens_per_second", "seconds"),
@@ -188,7 +188,7 @@ class RnnlmTrainer:
         ``params``, ``grads`` and ``reset_state()``, such as the textbook's models.
     optimizer : Optimizer
     ranks : Alone or Ranks
-        The processes that train together; see ``common/distributed.py``. Their batches must have ``mine=ranks.mine``.
+        The processes that train together (common/runs/distributed.py). Their batches must have ``mine=ranks.mine``.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from common.cli import OneLineParser, run, use_utf8
+from common.runs.cli import OneLineParser, run, use_utf8
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -14,13 +14,14 @@ import pytest
 from helpers import NOT_POSITIVE, assert_one_line, cases, printed, run_script, write_text
 
 import dataset
-from ch05_rnn import train_sentence_rnnlm, training
+from ch05_rnn import train_sentence_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated import generate_text, memorize, sentence_probability, show_gates, train_sentence_lstm_lm
-from ch06_gated.run_folder import SentenceRun, load_run
 from common.batching import SentenceBatches
 from common.evaluation import evaluate_windows, perplexity
 from common.packing import PackedSequence
+from common.runs import training
+from common.runs.run_folder import SentenceRun, load_run
 from common.trainer import FIELDS
 from dataset.tokenizer import load_tokenizer
 

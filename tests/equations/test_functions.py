@@ -133,7 +133,7 @@ def test_on_a_gpu_all_stays_there(gpu, function):
     x = normal(2, 3)
     y = function(gpu.asarray(x))
     assert isinstance(y, gpu.ndarray)
-    assert np.array_equal(y.get(), function(x))
+    assert np.allclose(y.get(), function(x), rtol=1e-14, atol=0)
 
 
 def test_cross_entropy_on_a_gpu(gpu):

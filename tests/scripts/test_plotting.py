@@ -9,7 +9,7 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.image import imread
 
-from common import plotting
+from common.runs import plotting
 
 
 @pytest.fixture
@@ -82,6 +82,6 @@ def test_spaces_can_be_seen(word, shown):
 
 
 def test_matplotlib_is_imported_when_a_picture_is_drawn():
-    code = "import sys, ch05_rnn.training, ch06_gated.show_gates; print('matplotlib' in sys.modules)"
+    code = "import sys, common.runs.training, ch06_gated.show_gates; print('matplotlib' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "False\n"

@@ -12,9 +12,9 @@ from ch06_gated import train_sequences, train_sine
 from ch06_gated.lstm_lm import LstmLm
 from ch06_gated.train_sequences import numbers, recite
 from ch06_gated.train_sine import make_network, random_windows, run_free, sine
-from common import plotting
 from common.functions import softmax
 from common.gradient_check import check_gradients
+from common.runs import plotting
 
 # Sine
 

@@ -10,10 +10,10 @@ import pytest
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches, SentenceBatches
-from common.checkpoint import Checkpoint
 from common.evaluation import evaluate, evaluate_windows, perplexity
 from common.optimizer import SGD, Adam, clip_grads
-from common.plotting import plot_learning_curve
+from common.runs.checkpoint import Checkpoint
+from common.runs.plotting import plot_learning_curve
 from common.trainer import FIELDS, RnnlmTrainer
 
 V = 12

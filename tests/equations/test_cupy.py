@@ -26,11 +26,11 @@ from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
-from common import backend, functions, layers, optimizer, recurrent_layers, time_layers
+from common import backend, functions, layers, optimizer, time_layers
 from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_floats, to_gpu
 from common.batching import OffsetBatches, SentenceBatches, deal
-from common.checkpoint import Checkpoint
 from common.evaluation import evaluate, evaluate_windows
+from common.fast import recurrent_layers
 from common.generation import generate
 from common.layers import (
     GRU,
@@ -50,6 +50,7 @@ from common.layers import (
 )
 from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop, clip_grads
 from common.packing import PackedSequence, pack, pad, unpack
+from common.runs.checkpoint import Checkpoint
 from common.time_layers import (
     TimeAffine,
     TimeAffineSoftmaxWithLoss,
@@ -110,8 +111,21 @@ def assert_same_bits(ours, theirs):
         if on_stand_in():
             assert np.array_equal(a, b)
         else:  # a GPU sums in another order
-            tolerance = 1e-4 if np.asarray(a).dtype == np.float32 else 1e-11
+            tolerance = 1e-11 if np.asarray(a).dtype == np.float64 and np.ndim(a) else 1e-4  # 0-dimensional: a norm
             assert np.allclose(a, b, rtol=tolerance, atol=tolerance), np.abs(a - b).max()
+
+
+def assert_equal_figures(ours, theirs):
+    """Numbers, or histories: equal on the stand-in; on a GPU, which sums in another order, nearly."""
+    if on_stand_in():
+        assert ours == theirs
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs)
+        for a, b in zip(ours, theirs):
+            numbers = [{k: float(v) for k, v in record.items() if v not in (None, "")} for record in (a, b)]
+            assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
+    else:
+        assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 def ids(*shape, seed=0, high=V):
@@ -302,7 +316,7 @@ def used_attributes(source):
 
 
 def used_in_common():
-    return set().union(*(used_attributes(path.read_text(encoding="utf-8")) for path in COMMON.glob("*.py")))
+    return set().union(*(used_attributes(path.read_text(encoding="utf-8")) for path in COMMON.rglob("*.py")))
 
 
 def missing(used, modules):
@@ -744,20 +758,27 @@ def test_a_step_neither_waits_for_the_gpu_nor_sends_anything(gpu, options):
     assert_crossed(0, 0)
 
 
+BUSY = r"""
+extern "C" __global__ void busy(long long cycles) {
+    long long start = clock64();
+    while (clock64() - start < cycles) {}
+}"""
+
+
 @pytest.mark.gpu
 @every_model
-def test_a_step_on_a_real_gpu_waits_for_nothing(real_gpu, options):
-    """A CUDA graph records all that is launched. To wait for the GPU while it records, or to send it data, is an error."""
+def test_a_step_on_a_real_gpu_does_not_wait_for_it(real_gpu, options):
+    """While the GPU is busy for a second, the CPU prepares a step and is done before it."""
     model, batches = build_model(to_gpu, **options), list(windows(to_gpu))
-    stream = real_gpu.cuda.Stream(non_blocking=True)
-    with stream:
-        train_steps(model, batches)  # takes the memory that a step needs
-        stream.synchronize()
-        stream.begin_capture()
-        try:
-            train_steps(model, batches[:1])
-        finally:
-            stream.end_capture()
+    train_steps(model, batches)  # compiles the kernels
+    busy, stream = real_gpu.RawKernel(BUSY, "busy"), real_gpu.cuda.get_current_stream()
+    busy((1,), (1,), (1,))
+    stream.synchronize()
+    busy((1,), (1,), (2 * 10**9,))
+    done = stream.record()
+    train_steps(model, batches)
+    assert not done.done
+    stream.synchronize()
 
 
 @every_model
@@ -884,7 +905,7 @@ def test_evaluation_gives_the_same_on_the_gpu(gpu, same_path, n, options):
     words = ids(n + 1)
     ours, theirs = (evaluate(build_model(d, **options), words[:-1], words[1:], 3, 7) for d in (to_gpu, on_cpu))
     assert type(ours) is float
-    assert ours == theirs
+    assert_equal_figures(ours, theirs)
 
 
 @every_model
@@ -935,7 +956,8 @@ def test_the_trainer_with_all_options_gives_the_same_on_the_gpu(gpu, same_path, 
             return records(history), records(csv.DictReader(file)), best, model.params, trainer.optimizer.lr
 
     ours, theirs = fit(to_gpu), fit(on_cpu)
-    assert ours[:2] == theirs[:2]
+    assert_equal_figures(ours[0], theirs[0])
+    assert_equal_figures(ours[1], theirs[1])
     assert_on_gpu(ours[3])
     assert_same_bits(ours[2:4], theirs[2:4])
     assert ours[4] == theirs[4] < 0.1
@@ -955,7 +977,7 @@ def test_sentences_train_and_are_measured_alike_on_the_gpu(gpu, same_path, packe
         return records(history), model.params
 
     ours, theirs = fit(to_gpu), fit(on_cpu)
-    assert ours[0] == theirs[0]
+    assert_equal_figures(ours[0], theirs[0])
     assert_on_gpu(ours[1])
     assert_same_bits(ours[1], theirs[1])
 
@@ -981,7 +1003,7 @@ def test_a_training_on_the_gpu_is_resumed(gpu, same_path, tmp_path, skip_bad_ste
 
     ours = fit(to_gpu, tmp_path / "gpu", 1, 2)
     theirs = fit(on_cpu, tmp_path / "cpu", 2)
-    assert ours[0] == theirs[0]
+    assert_equal_figures(ours[0], theirs[0])
     assert_on_gpu(ours[1])
     assert_same_bits(ours[1:3], theirs[1:3])
     assert_same_bits(*([x for state in states for x in state if x is not None] for states in (ours[3], theirs[3])))
@@ -1049,7 +1071,8 @@ def test_a_record_says_how_much_memory_of_the_gpu_is_taken(gpu, capsys):
     for device in (to_gpu, on_cpu):
         RnnlmTrainer(build_model(device), SGD(1.0)).fit(words[:-1], words[1:], 1, 5, 6)
         line = capsys.readouterr().out
-        assert ("  GPU memory 3 MiB used, 4 MiB held\n" in line) == (device is to_gpu)
+        figures = "3 MiB used, 4 MiB held" if on_stand_in() else "MiB held"
+        assert (figures in line) == (device is to_gpu)
         assert ("GPU" in line) == (device is to_gpu)
 
 
@@ -1086,7 +1109,7 @@ def test_classifiers_give_the_same_on_the_gpu(gpu, same_path, model, options, pa
     assert_on_gpu(results)
     expected, expected_probabilities = train(on_cpu)
     assert_same_bits(results, expected)
-    assert np.array_equal(probabilities, expected_probabilities)
+    assert_same_bits(probabilities, expected_probabilities)
 
 
 @pytest.mark.parametrize("padded", [False, True])

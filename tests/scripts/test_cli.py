@@ -10,7 +10,7 @@ import pytest
 from helpers import ENVIRONMENT, SCRIPTS, write_text
 
 from common.backend import GpuUnavailable
-from common.cli import (
+from common.runs.cli import (
     OneLineParser,
     fraction,
     non_negative_int,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import launcher, write_text
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def run(*arguments, cwd, script="step_time.py"):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from common.backend import GpuUnavailable
-from common.distributed import INTERRUPTED, MpiUnavailable
+from common.runs.distributed import INTERRUPTED, MpiUnavailable
 
 PIPE_CLOSED = 141  # exit code, as a shell gives it for a program that the signal SIGPIPE has ended
 

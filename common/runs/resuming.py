@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from common.checkpoint import read_options
-from common.cli import OneLineParser, number
-from common.distributed import launched
+from common.runs.checkpoint import read_options
+from common.runs.cli import OneLineParser, number
+from common.runs.distributed import launched
 
 CHANGEABLE = (
     *("epochs", "lr", "max_grad", "lr_decay", "decay_after", "gpu", "mpi", "checkpoint_seconds", "skip_bad_steps"),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from helpers import take_home_away
 
-from common import doctor
 from common.backend import GpuUnavailable
+from common.runs import doctor
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def diagnose(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(doctor, "speed", lambda: 50.0)
     monkeypatch.setattr(doctor, "blas_threads", lambda: 1)
     monkeypatch.setattr(doctor, "require_gpu", no_gpu)
-    monkeypatch.setattr("common.doctor.Path.exists", lambda path: False)  # no /dev/nvidia0
+    monkeypatch.setattr("common.runs.doctor.Path.exists", lambda path: False)  # no /dev/nvidia0
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
 
     def call():
@@ -71,7 +71,7 @@ def test_more_threads_than_cores(diagnose, monkeypatch):
 
 
 def test_a_gpu_that_nobody_can_use(diagnose, monkeypatch):
-    monkeypatch.setattr("common.doctor.Path.exists", lambda path: str(path) == os.path.join("/dev", "nvidia0"))
+    monkeypatch.setattr("common.runs.doctor.Path.exists", lambda path: str(path) == os.path.join("/dev", "nvidia0"))
     problems, output = diagnose()
     assert problems == 1
     assert "- the GPU needs CuPy: install it" in output

@@ -1,4 +1,4 @@
-"""What the scripts that train a language model on documents of many lengths share, beside ``ch05_rnn/training.py``.
+"""What the scripts that train a language model on documents of many lengths share, beside ``common/runs/training.py``.
 
 A document is read from ``<s>`` to ``</s>``, in windows of ``--time-size`` tokens, and knows nothing of the others.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import dataset
-from ch05_rnn.resuming import add_resuming_options, parse_options
-from ch05_rnn.training import (
+from common.runs.resuming import add_resuming_options, parse_options
+from common.runs.training import (
     add_model_options,
     add_output_options,
     add_training_options,
@@ -23,8 +23,8 @@ from ch05_rnn.training import (
     prepare_run_folder,
 )
 from common.batching import SentenceBatches
-from common.cli import OneLineParser, positive_int, use_utf8
-from common.distributed import Alone
+from common.runs.cli import OneLineParser, positive_int, use_utf8
+from common.runs.distributed import Alone
 from common.evaluation import evaluate_windows, perplexity
 from common.generation import generate
 from common.model import LanguageModel

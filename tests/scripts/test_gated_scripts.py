@@ -28,7 +28,7 @@ from helpers import (
 from matplotlib.image import imread
 
 import dataset
-from ch05_rnn import train_rnnlm, training
+from ch05_rnn import train_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated import (
     generate_text,
@@ -41,13 +41,13 @@ from ch06_gated import (
 )
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
-from ch06_gated.run_folder import MODELS, Run, load_run
-from common import plotting
 from common.batching import OffsetBatches
 from common.evaluation import evaluate, perplexity
 from common.functions import log_softmax, sigmoid
 from common.layers import split
 from common.optimizer import Adam
+from common.runs import plotting, training
+from common.runs.run_folder import MODELS, Run, load_run
 from common.time_layers import TimeGRU, TimeLSTM
 from common.trainer import RnnlmTrainer
 

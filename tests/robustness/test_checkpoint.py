@@ -21,7 +21,7 @@ from helpers import ENVIRONMENT, SCRIPTS, write_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ch05_rnn import train_rnnlm, train_sentence_rnnlm, training
+from ch05_rnn import train_rnnlm, train_sentence_rnnlm
 from ch05_rnn.rnn_classifier import RnnClassifier
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated import memorize, train_lstm_lm
@@ -29,10 +29,11 @@ from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches, SentenceBatches
-from common.checkpoint import Checkpoint
 from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.npz import NpzReader
 from common.optimizer import SGD, Adam, AdamW, Momentum
+from common.runs import training
+from common.runs.checkpoint import Checkpoint
 from common.trainer import RnnlmTrainer
 
 KILLS = int(os.environ.get("RNN_KILLS", "2"))  # in the test of a process that is killed again and again
@@ -218,7 +219,7 @@ def test_a_training_that_has_ended_goes_on_for_more_epochs(tmp_path):
 
 def test_checkpoints_are_written_at_intervals_and_after_each_epoch(tmp_path, monkeypatch):
     now, written = [0.0], []
-    monkeypatch.setattr("common.checkpoint.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("common.runs.checkpoint.time.monotonic", lambda: now[0])
     training = Training(tmp_path, seconds=10.0)
     update, save = training.optimizer.update, training.checkpoint.save
 

@@ -12,7 +12,7 @@ for module in ("jupytext", "nbclient", "ipykernel"):
     pytest.importorskip(module, reason=NOT_INSTALLED)
 nbformat = pytest.importorskip("nbformat", reason=NOT_INSTALLED)
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
+FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = runpy.run_path(str(FOLDER / "run.py"))
 read, execute, SOURCES = NOTEBOOKS["read"], NOTEBOOKS["execute"], NOTEBOOKS["sources"]()
 ENGLISH = [source for source in SOURCES if source.parent == FOLDER]

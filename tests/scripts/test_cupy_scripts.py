@@ -16,14 +16,15 @@ from helpers import RESULTS, write_text
 from oracles import strict_cupy
 
 import common
-from ch05_rnn import sentence_rnn, sentence_training, train_rnnlm
+from ch05_rnn import sentence_rnn, train_rnnlm
 from ch06_gated import train_sine
 from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
 from common.classifier_trainer import ClassifierTrainer, TextBatches
-from common.distributed import ALONE
 from common.model import Model
 from common.optimizer import Adam, Optimizer
+from common.runs import sentence_training
+from common.runs.distributed import ALONE
 from dataset.tokenizer import WordTokenizer
 
 REPOSITORY = Path(common.__file__).parents[1]
@@ -114,7 +115,7 @@ def steps(monkeypatch):
 
 
 @pytest.mark.parametrize("script", SMALL)
-def test_scripts_give_the_same_on_the_gpu_and_nothing_crosses_in_a_step(stand_in, same_path, folder, capsys, steps, script):
+def test_scripts_give_the_same_on_the_gpu_and_a_step_sends_nothing(stand_in, same_path, folder, capsys, steps, script):
     value, out, arrays = run(capsys, script, "--gpu")
     assert strict_cupy.counts["to_device"] > 0
     if script == "ch05_rnn/sentence_rnn.py":

@@ -15,12 +15,12 @@ import numpy as np
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.lstm_lm import LstmLm
-from common import distributed
 from common import trainer as trainer_module
 from common.batching import OffsetBatches, SentenceBatches
-from common.checkpoint import Checkpoint
-from common.distributed import ALONE, Alone, Ranks
 from common.optimizer import SGD, Adam
+from common.runs import distributed
+from common.runs.checkpoint import Checkpoint
+from common.runs.distributed import ALONE, Alone, Ranks
 from common.trainer import RnnlmTrainer
 
 V = 12

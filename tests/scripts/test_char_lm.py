@@ -11,8 +11,8 @@ from helpers import RESULTS, SMALL, printed, run_script, write_text
 import dataset
 from ch05_rnn import train_rnnlm
 from ch06_gated import generate_text, sentence_probability, train_char_lm
-from ch06_gated.run_folder import load_run
 from common.optimizer import SGD
+from common.runs.run_folder import load_run
 from common.trainer import RnnlmTrainer
 from dataset import bungo
 from dataset.corpus import DatasetError, split_characters
