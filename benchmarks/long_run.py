@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> float:
             best_path=f"{folder}/best_weights.npz",
             history_path=f"{folder}/history.csv",
             checkpoint=checkpoint,
-            on_record=measure,
+            callback=measure,
         )
         seconds = []
         for _ in range(5):

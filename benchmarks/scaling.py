@@ -39,7 +39,7 @@ from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches
 from common.optimizer import SGD, clip_grads
 from common.runs.cli import OneLineParser, positive_int, run, use_utf8
-from common.runs.distributed import Ranks
+from common.runs.distributed import DataParallel
 
 T = 35
 NETWORK = {"bandwidth": 10e9 / 8, "latency": 50e-6}  # bytes a second, seconds
@@ -70,11 +70,11 @@ class TimedComm:
 def measure(args: argparse.Namespace) -> None:
     """Train some steps with the ranks there are; rank 0 prints the mean times of a step, in seconds."""
     V, H, N, steps = args.vocab_size, args.hidden_size, args.batch_size, args.steps
-    with Ranks() as ranks:
+    with DataParallel() as ranks:
         ranks.comm = comm = TimedComm(ranks.comm)
         rng = np.random.default_rng(0)
         words = rng.zipf(1.3, N * T * (steps + 2) + 1) % V
-        batches = OffsetBatches(words[:-1], words[1:], N, T, mine=ranks.mine)
+        batches = OffsetBatches(words[:-1], words[1:], N, T, shard=ranks.shard)
         model = LstmLm(V, H, H, rng=rng)
         optimizer = SGD(1.0)
         ranks.begin(model)

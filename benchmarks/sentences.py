@@ -108,11 +108,11 @@ def train(way: str, shape: Shape, batches: SentenceBatches) -> Training:
     step = WAYS[way](shape)
     tokens, total, steps = 0, 0.0, 0
     for xs, ts in batches:
-        if batches.begins and steps:
+        if batches.resets_state and steps:
             yield tokens, total, steps
             tokens, total, steps = 0, 0.0, 0
         tokens += batches.words
-        total += step(xs, ts, batches.begins) * batches.words
+        total += step(xs, ts, batches.resets_state) * batches.words
         steps += 1
     yield tokens, total, steps
 

@@ -66,7 +66,7 @@ class SentenceRnn(Model):
             Affine(affine_W, weights.constant("affine_b", (V, 0))),
         ]
         super().__init__(layers, SoftmaxWithLoss())
-        self.lay_out()
+        self.flatten_parameters()
         self.reset_state()
 
     def reset_state(self) -> None:

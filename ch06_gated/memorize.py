@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> float:
         return by_heart == M and ratio <= args.close
 
     with parser.reporting_errors():
-        how = {"floor": perplexity(floor), "on_record": close_enough, "verbose": False}
+        how = {"floor": perplexity(floor), "callback": close_enough, "verbose": False}
         trainer = fit_language_model(args, model, batches, None, folder, options, rng, **how)
     ratio, _ = measure("in the end" + (f", {trainer.skipped} steps skipped," if trainer.skipped else ""))
     print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

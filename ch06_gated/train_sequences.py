@@ -45,25 +45,25 @@ def recite(model: LanguageModel, first: int, length: int) -> tuple[list[int], np
 
     Returns
     -------
-    said : list of int
+    generated : list of int
         ``first`` and ``length`` more.
     ps : (length, V) array
         The distributions that they were taken from.
     """
-    said, ps = [first], []
+    generated, ps = [first], []
     with model.evaluating():
         for _ in range(length):
-            (x,) = model.asarrays(np.array([[said[-1]]]))
+            (x,) = model.asarrays(np.array([[generated[-1]]]))
             ps.append(softmax(to_cpu(model.predict(x))[0, 0]))
-            said.append(int(ps[-1].argmax()))
-    return said, np.array(ps)
+            generated.append(int(ps[-1].argmax()))
+    return generated, np.array(ps)
 
 
 def show(step: int, recited: list[tuple[list[int], np.ndarray]]) -> None:
-    """Print what was said, and how sure the model was of the last number."""
-    for said, ps in recited:
+    """Print what was generated, and how sure the model was of the last number."""
+    for generated, ps in recited:
         likely = [f"{i}: {ps[-1, i]:.3f}" for i in np.argsort(-ps[-1], kind="stable")[:3]]
-        print(f"step {step:5d}  {' '.join(map(str, said))}   last: {', '.join(likely)}")
+        print(f"step {step:5d}  {' '.join(map(str, generated))}   last: {', '.join(likely)}")
 
 
 def main(argv: list[str] | None = None) -> int | None:
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int | None:
         model.backward()
         optimizer.update(model.params, model.grads)
         recited = [recite(model, int(sequence[0]), len(sequence) - 1) for sequence in sequences]
-        right = all(said == sequence.tolist() for (said, _), sequence in zip(recited, sequences))
+        right = all(generated == sequence.tolist() for (generated, _), sequence in zip(recited, sequences))
         perfect = right and min(ps.max(axis=1).min() for _, ps in recited) > SURE
         if perfect or step % args.show_every == 0:
             show(step, recited)

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 
 import ch06_gated  # noqa: F401 - it makes sure of the packages
-from common.backend import Array, double, get_array_module, require_gpu, to_cpu, to_floats
+from common.backend import Array, get_array_module, require_gpu, to_cpu, to_float64, to_floats
 from common.batching import OffsetBatches
 from common.initial_weights import InitialWeights
 from common.model import Model
 from common.optimizer import Adam
 from common.runs.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
 from common.runs.plotting import plot_waves
-from common.time_layers import TimeAffine, TimeIdentityWithLoss, TimeLSTM
+from common.time_layers import TimeAffine, TimeLSTM, TimeMeanSquaredError
 
 STEPS_A_CYCLE = 50
 
@@ -45,7 +45,7 @@ def make_network(hidden_size: int, init_range: float, rng: np.random.Generator) 
     Wx, Wh = weights.recurrent("lstm", 1, H, gates=4)
     lstm = TimeLSTM(Wx, Wh, weights.constant("lstm_b", (4 * H, 0)), stateful=True)
     affine = TimeAffine(weights.normal("affine_W", H, 1, scale=1), weights.constant("affine_b", (1, 0)))
-    return Model([lstm, affine], TimeIdentityWithLoss())
+    return Model([lstm, affine], TimeMeanSquaredError())
 
 
 def random_windows(xs: Array, ts: Array, batch_size: int, time_size: int, rng: np.random.Generator) -> Iterator:
@@ -69,7 +69,7 @@ def train(model: Model, wave: np.ndarray, windows: str, args: argparse.Namespace
         for xs, ts in in_order if windows == "continuing" else random_windows(*sizes, rng):
             if windows == "random":
                 model.reset_state()
-            total += double(model.forward(xs, ts))
+            total += to_float64(model.forward(xs, ts))
             model.backward()
             optimizer.update(model.params, model.grads)
         if (epoch + 1) % max(1, args.epochs // 5) == 0:
@@ -77,15 +77,15 @@ def train(model: Model, wave: np.ndarray, windows: str, args: argparse.Namespace
             print(f"  epoch {epoch + 1:4d}  mean squared error, one step ahead {error:.2e}")
 
 
-def run_free(model: Model, heard: np.ndarray, steps: int) -> np.ndarray:
+def free_run(model: Model, context: np.ndarray, steps: int) -> np.ndarray:
     """Let the network hear numbers, (T, 1), and go on by itself: what it says, (steps, 1)."""
-    said = []
+    generated = []
     with model.evaluating():
-        (x,) = model.asarrays(heard[None])
+        (x,) = model.asarrays(context[None])
         for _ in range(steps):
             x = model.predict(x)[:, -1:]
-            said.append(to_cpu(x)[0, 0])
-    return np.array(said)
+            generated.append(to_cpu(x)[0, 0])
+    return np.array(generated)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--lr", type=positive_float, default=0.02, help="learning rate of Adam; it falls to 0")
     parser.add_argument("--init-range", type=positive_float, default=0.1, help="draw initial weights from ± this")
     parser.add_argument(
-        "--free-cycles", type=positive_int, default=5, help="cycles to run free, after one that is heard"
+        "--free-cycles", type=positive_int, default=5, help="cycles to run free, after one that is context"
     )
     parser.add_argument("--seed", type=non_negative_int, default=0, help="of weights and random windows")
     parser.add_argument("--gpu", action="store_true", help="train on an NVIDIA GPU with CuPy")
@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             require_gpu()
         wave = sine(args.cycles)
         truth = sine(1 + args.free_cycles)
-        heard, to_say = truth[:STEPS_A_CYCLE], truth[STEPS_A_CYCLE:]
+        context, to_say = truth[:STEPS_A_CYCLE], truth[STEPS_A_CYCLE:]
         for name, (hidden_size, windows) in NETWORKS.items():
             print(f"{name}, windows {windows}")
             rng = np.random.default_rng(args.seed)
@@ -124,10 +124,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             if args.gpu:
                 model.to_gpu()
             train(model, wave, windows, args, rng)
-            said = run_free(model, heard, len(to_say))
-            errors[name] = float(((said - to_say) ** 2).mean())
+            generated = free_run(model, context, len(to_say))
+            errors[name] = float(((generated - to_say) ** 2).mean())
             print(f"  mean squared error, running free for {args.free_cycles} cycles: {errors[name]:.2e}")
-            panels[f"{name}: mean squared error {errors[name]:.1e}"] = truth[:, 0], said[:, 0]
+            panels[f"{name}: mean squared error {errors[name]:.1e}"] = truth[:, 0], generated[:, 0]
         Path(args.output).parent.mkdir(parents=True, exist_ok=True)
         plot_waves(panels, args.output)
     print(f"picture in {args.output}")

@@ -20,7 +20,7 @@ import numpy as np
 
 Array = np.ndarray  # in type hints: a NumPy array, or a CuPy array with the same methods
 
-_BLOCK = 64  # rows that Groups.sum adds up in one matrix product
+_BLOCK = 64  # rows that Unique.sum adds up in one matrix product
 # What OpenBLAS counts as a small product, where there is AVX-512: kernel/x86_64/sgemm_small_kernel_permit_skylakex.c
 _SMALL = 10**6  # multiplications, at most
 _SMALL_TRANSPOSED = 1200  # and numbers that come out, if the second matrix is transposed
@@ -77,7 +77,7 @@ def to_cpu(x: Array) -> np.ndarray:
     return x if get_array_module(x) is np else x.get()
 
 
-def double(x: Array | float) -> Array | float:
+def to_float64(x: Array | float) -> Array | float:
     """A number in double precision: of a 0-dimensional array on a GPU one that stays there, else a Python float."""
     return float(x) if get_array_module(x) is np else x.astype(np.float64)
 
@@ -143,7 +143,7 @@ def memory_figures(x: Array, before: str = "") -> str:
     return f"{before}GPU memory {pool.used_bytes() / 2**20:,.0f} MiB used, {pool.total_bytes() / 2**20:,.0f} MiB held"
 
 
-def fastest_power() -> tuple[str, float]:
+def fastest_exp() -> tuple[str, float]:
     """The name of NumPy's fastest exponential function, and the natural logarithm of its base.
 
     Where NumPy has Intel's short vector mathematical library, on Linux with AVX-512, 2^x takes half
@@ -164,15 +164,15 @@ def cores() -> int:
 
 
 @lru_cache
-def cut(n: int, size: int) -> tuple[slice, ...]:
+def split_evenly(n: int, size: int) -> tuple[slice, ...]:
     """Cut range(n) into as few slices of at most ``size`` as will do, of nearly the same length."""
     count = -(-n // max(size, 1))
     return tuple(slice(n * k // count, n * (k + 1) // count) for k in range(count))
 
 
-def cut_to_cache(xp: ModuleType, n: int, width: int) -> tuple[slice, ...]:
+def cache_blocks(xp: ModuleType, n: int, width: int) -> tuple[slice, ...]:
     """Cut n rows of ``width`` numbers into slices that fit the cache; on a GPU, into one."""
-    return cut(n, _CACHED // width) if xp is np else (slice(0, n),)
+    return split_evenly(n, _CACHED // width) if xp is np else (slice(0, n),)
 
 
 def fits_cache(x: Array) -> bool:
@@ -180,7 +180,7 @@ def fits_cache(x: Array) -> bool:
     return get_array_module(x) is not np or x.size <= _CACHED
 
 
-def product(A: Array, B: Array, out: Array) -> Array:
+def blocked_matmul(A: Array, B: Array, out: Array) -> Array:
     """Set out, (n, V), to A @ B, (n, H) by (H, V), and return it.
 
     OpenBLAS, which multiplies for NumPy, copies matrices to an order that suits it, and shares the work between cores;
@@ -193,12 +193,12 @@ def product(A: Array, B: Array, out: Array) -> Array:
     rows = _SMALL // max(B.size, 1)
     if B.strides[0] < B.strides[1]:  # transposed
         rows = min(rows, _SMALL_TRANSPOSED // B.shape[1])
-    for part in cut(len(A), rows if len(A) <= _FEW * rows else len(A)):
+    for part in split_evenly(len(A), rows if len(A) <= _FEW * rows else len(A)):
         np.matmul(A[part], B, out=out[part])
     return out
 
 
-class Groups:
+class Unique:
     """Equal numbers of an array brought together, so that rows which belong to them can be summed. NumPy only.
 
     Parameters
@@ -257,7 +257,7 @@ def scatter_add(target: Array, index: Array, rows: Array) -> None:
     rows : (n, D) array
     """
     if get_array_module(target) is np:
-        groups = Groups(index)
+        groups = Unique(index)
         target[groups.distinct] += groups.sum(rows)
     else:
         import cupyx

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from common.backend import Array, get_array_module, to_cpu
-from common.npz import replacing
+from common.npz import atomic_write
 
 # The names in pickled arrays, with protocol 5, and with protocol 2, which keeps bytes as text.
 _KNOWN = {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"}
@@ -51,7 +51,7 @@ class BaseModel:
             If the file cannot be written.
         """
         params = [to_cpu(param).astype(np.float32) for param in self.params]
-        with replacing(self._path(file_name)) as file:
+        with atomic_write(self._path(file_name)) as file:
             pickle.dump(params, file)
 
     def load_params(self, file_name: str | Path | None = None) -> None:

@@ -2,12 +2,12 @@
 
 ``for x, t in batches`` goes once through the text: through one epoch. While it goes, an object of either class says
 
-    begins      whether the window in hand starts from a state of zeros, not from that in which the last one ended
+    resets_state      whether the window in hand starts from a state of zeros, not from that in which the last one ended
     words       the labels of the window that count: without padding
     share       the part of them that is this process's own: 1, if it does not share the training with others
     layout      of all rows of the window, those of other processes, too
     position    the windows of this epoch that have been handed out; where an epoch that was broken off goes on
-    progress    the names of all attributes that say how far it has got
+    state_keys    the names of all attributes that say how far it has got
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class OffsetBatches:
     restart : bool
         False: a new epoch goes on where the last one stopped, around the end of the text, so that windows
         fall differently each time. True: each epoch starts at the same places; reset the state then.
-    mine : slice
+    shard : slice
         The readers of each batch that are this process's; see ``common/runs/distributed.py``.
     ignore_label : int, optional
         Labels that do not count, if there are any: then the words of each window are counted.
@@ -53,7 +53,7 @@ class OffsetBatches:
         If a size is not positive, the text is shorter than one batch, or no reader is left for this process.
     """
 
-    progress = ("position", "time")
+    state_keys = ("position", "time")
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class OffsetBatches:
         time_size: int,
         restart: bool = False,
         *,
-        mine: slice = slice(None),
+        shard: slice = slice(None),
         ignore_label: int | None = None,
     ) -> None:
         if batch_size <= 0 or time_size <= 0:
@@ -75,17 +75,17 @@ class OffsetBatches:
                 f"the text has {len(xs)} words with a successor, but one batch needs "
                 f"batch_size x time_size = {batch_size} x {time_size} = {batch_size * time_size}"
             )
-        if not range(batch_size)[mine]:
-            raise ValueError(f"a batch of {batch_size} readers cannot be shared by {mine.step} processes")
+        if not range(batch_size)[shard]:
+            raise ValueError(f"a batch of {batch_size} readers cannot be shared by {shard.step} processes")
         self.xs, self.ts = xs, ts
         self.batch_size, self.time_size = batch_size, time_size
         self.restart = restart
-        self.mine = mine
+        self.shard = shard
         self.time = 0  # how far each reader has read
         self.position = 0
-        self.begins = False
+        self.resets_state = False
         self.words = batch_size * time_size
-        self.share = len(range(batch_size)[mine]) / batch_size
+        self.token_share = len(range(batch_size)[shard]) / batch_size
         self.layout = rectangle(batch_size, time_size)
         self.ignore_label = ignore_label
 
@@ -100,15 +100,15 @@ class OffsetBatches:
         starts = xp.arange(self.batch_size)[:, None] * (n // self.batch_size)
         steps = xp.arange(self.time_size)
         while self.position < len(self):
-            self.begins = self.restart and self.position == 0
-            if self.begins:
+            self.resets_state = self.restart and self.position == 0
+            if self.resets_state:
                 self.time = 0
             index = (starts + self.time + steps) % n  # (N, T)
             if self.ignore_label is not None:
                 labelled = self.ts[index] != self.ignore_label
                 self.words = int(labelled.sum())
-                self.share = int(labelled[self.mine].sum()) / max(self.words, 1)
-            index = index[self.mine]
+                self.token_share = int(labelled[self.shard].sum()) / max(self.words, 1)
+            index = index[self.shard]
             self.time += self.time_size
             self.position += 1
             yield self.xs[index], self.ts[index]
@@ -144,7 +144,7 @@ class SentenceBatches:
         fewer updates in an epoch; those of one batch are less of a mixture.
     seed : int
     pad_id, ignore_label : int
-    mine : slice
+    shard : slice
         The sentences of each batch that are this process's; see ``common/runs/distributed.py``. Those to be packed are
         sorted by length, so that all processes have as much to do.
 
@@ -159,7 +159,7 @@ class SentenceBatches:
         If a size is not positive, there is no sentence, or one has fewer than two words.
     """
 
-    progress = ("position", "epoch")
+    state_keys = ("position", "epoch")
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class SentenceBatches:
         seed: int = 0,
         pad_id: int = 0,
         ignore_label: int = -1,
-        mine: slice = slice(None),
+        shard: slice = slice(None),
     ) -> None:
         if batch_size <= 0 or time_size <= 0:
             raise ValueError(f"batch_size and time_size must be positive, got {batch_size} and {time_size}")
@@ -185,12 +185,12 @@ class SentenceBatches:
         self.batch_size, self.time_size = batch_size, time_size
         self.packed, self.shuffled, self.bucketed, self.seed = packed, shuffled, bucketed, seed
         self.pad_id, self.ignore_label = pad_id, ignore_label
-        self.mine = mine
+        self.shard = shard
         self.epoch = 0
         self.position = 0
-        self.begins = True
+        self.resets_state = True
         self.words = 0
-        self.share = 1.0
+        self.token_share = 1.0
 
     def __len__(self) -> int:
         """Windows in this epoch."""
@@ -203,10 +203,10 @@ class SentenceBatches:
         """
         windows = ((batch, start, x, t) for batch in self._batches() for start, x, t in self._windows(batch))
         for batch, start, x, t in islice(windows, self.position, None):
-            self.begins = start == 0
+            self.resets_state = start == 0
             self._lengths = (self.lengths[batch] - start).clip(0, self.time_size)  # in this window
             self.words = int(self._lengths.sum())
-            self.share = int(self._lengths[self._own(batch)].sum()) / self.words
+            self.token_share = int(self._lengths[self._own(batch)].sum()) / self.words
             self.position += 1
             yield x, t
         self.epoch += 1
@@ -222,12 +222,12 @@ class SentenceBatches:
     def _batches(self) -> list[np.ndarray]:
         """Which sentences each batch of this epoch has."""
         rng = np.random.default_rng([self.seed, self.epoch]) if self.shuffled else None
-        return deal(self.lengths, self.batch_size, rng, self.bucketed)
+        return make_batches(self.lengths, self.batch_size, rng, self.bucketed)
 
     def _own(self, batch: np.ndarray) -> np.ndarray:
         """Which sentences of a batch are this process's: of those to be packed, sorted by length as ``pack`` does."""
         order = np.argsort(-self.lengths[batch], kind="stable") if self.packed else np.arange(len(batch))
-        return np.sort(order[self.mine])
+        return np.sort(order[self.shard])
 
     def _windows(
         self, batch: np.ndarray
@@ -250,7 +250,7 @@ class SentenceBatches:
         yield from ((start, *next(windows, (None, None))) for start in starts)
 
 
-def deal(
+def make_batches(
     lengths: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, bucketed: bool = False
 ) -> list[np.ndarray]:
     """Deal sequences, of which only the lengths matter, (n,), to batches: the numbers of those in each batch.

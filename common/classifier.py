@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.backend import Array, get_array_module, to_cpu
-from common.batching import deal
+from common.batching import make_batches
 from common.checks import check_sizes
 from common.functions import softmax
 from common.initial_weights import InitialWeights
@@ -108,7 +108,7 @@ class RecurrentClassifier(Model):
         affine_W = weights.normal("affine_W", width, C, scale=1 / math.sqrt(width))
         output = Affine(affine_W, weights.constant("affine_b", (C, 0)))
         super().__init__([*stack, TimeMean() if pool == "mean" else TimeLast(bidirectional), output], SoftmaxWithLoss())
-        self.lay_out()
+        self.flatten_parameters()
 
     def recurrent_layer(self, weights: InitialWeights, name: str, D: int, H: int) -> TimeRecurrent:
         """Make a recurrent layer from D to H, not stateful, with parameters whose names begin with ``name``."""
@@ -138,6 +138,6 @@ class RecurrentClassifier(Model):
         lengths = np.array([len(text) for text in texts])
         found = np.empty((len(texts), len(self.layers[-1].b.data)))
         with self.evaluating():
-            for batch in deal(lengths, batch_size, bucketed=True):
+            for batch in make_batches(lengths, batch_size, bucketed=True):
                 found[batch] = softmax(to_cpu(self.predict(self.batch([texts[n] for n in batch]))))
         return found

@@ -33,8 +33,8 @@ class TextBatches:
         Fill batches up instead of packing them.
     """
 
-    progress = ("position", "order")
-    begins = True  # each text, from a state of zeros
+    state_keys = ("position", "order")
+    resets_state = True  # each text, from a state of zeros
 
     def __init__(
         self,

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from common.backend import Array, double, get_array_module, to_floats
+from common.backend import Array, get_array_module, to_float64, to_floats
 from common.batching import SentenceBatches
 from common.checks import check_sizes
 from common.model import LanguageModel
-from common.runs.distributed import ALONE, Alone
+from common.runs.distributed import SINGLE_PROCESS, SingleProcess
 
 
 def perplexity(loss: float) -> float:
@@ -19,7 +19,12 @@ def perplexity(loss: float) -> float:
 
 
 def evaluate(
-    model: LanguageModel, xs: Array, ts: Array, batch_size: int = 10, time_size: int = 35, ranks: Alone = ALONE
+    model: LanguageModel,
+    xs: Array,
+    ts: Array,
+    batch_size: int = 10,
+    time_size: int = 35,
+    ranks: SingleProcess = SINGLE_PROCESS,
 ) -> float:
     """Mean loss of a text, without dropout and with a state carried from its first word to its last.
 
@@ -34,7 +39,7 @@ def evaluate(
         Word ids, and for each the id of the word that follows.
     batch_size, time_size : int
         Readers, and words in a window. More readers are faster; each starts without knowing what came before.
-    ranks : Alone or Ranks
+    ranks : SingleProcess or DataParallel
         The processes that share the readers.
 
     Returns
@@ -57,8 +62,8 @@ def evaluate(
     xp = get_array_module(xs)
     batch_size = min(batch_size, n)
     longest = -(-n // batch_size)
-    starts = ((xp.arange(batch_size) * n) // batch_size)[ranks.mine]
-    ends = ((xp.arange(1, batch_size + 1) * n) // batch_size)[ranks.mine]
+    starts = ((xp.arange(batch_size) * n) // batch_size)[ranks.shard]
+    ends = ((xp.arange(1, batch_size + 1) * n) // batch_size)[ranks.shard]
     total = words = 0.0  # they stay on the GPU, if the model is there, until all is read
     with model.evaluating():
         for first in range(0, longest, time_size) if len(starts) else ():
@@ -68,15 +73,17 @@ def evaluate(
             # As numbers with a sign, as -1 would be 255 among unsigned bytes.
             labels = xp.where(inside, ts[index].astype(np.intp), model.loss_layer.ignore_label)
             labelled = (labels != model.loss_layer.ignore_label).sum()
-            total += double(model.forward(xs[index], labels)) * labelled
-            words += double(labelled)
+            total += to_float64(model.forward(xs[index], labels)) * labelled
+            words += to_float64(labelled)
     total, words = ranks.sum(*to_floats(total, words))
     if words == 0:
         raise ValueError("there is no word to predict: all labels are ignored")
     return total / words
 
 
-def evaluate_windows(model: LanguageModel, batches: SentenceBatches, ranks: Alone = ALONE) -> tuple[float, float]:
+def evaluate_windows(
+    model: LanguageModel, batches: SentenceBatches, ranks: SingleProcess = SINGLE_PROCESS
+) -> tuple[float, float]:
     """Mean loss of sentences, without dropout, each from a state of zeros.
 
     Parameters
@@ -85,7 +92,7 @@ def evaluate_windows(model: LanguageModel, batches: SentenceBatches, ranks: Alon
         Left as it was found, its state included.
     batches : SentenceBatches
         One epoch of them is read.
-    ranks : Alone or Ranks
+    ranks : SingleProcess or DataParallel
         The processes that share the sentences of each batch.
 
     Returns
@@ -99,9 +106,9 @@ def evaluate_windows(model: LanguageModel, batches: SentenceBatches, ranks: Alon
     words = windows = 0
     with model.evaluating():
         for x, t in batches:
-            if batches.begins:
+            if batches.resets_state:
                 model.reset_state()
-            loss = 0.0 if x is None else double(model.forward(x, t)) * batches.share
+            loss = 0.0 if x is None else to_float64(model.forward(x, t)) * batches.token_share
             total += loss * batches.words
             window_total += loss
             words += batches.words

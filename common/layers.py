@@ -31,9 +31,9 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Gate",
-    "IdentityWithLoss",
     "Layer",
     "MatMul",
+    "MeanSquaredError",
     "OneGateGRU",
     "Sigmoid",
     "SigmoidWithLoss",
@@ -96,7 +96,7 @@ class Layer:
         """Keep what backward needs. With this, a new pass begins."""
         self._remembered = values
         for p in self._bases:
-            p.is_old = True
+            p.is_stale = True
 
     def recall(self) -> tuple:
         """What forward has remembered. With this, the layer begins to give gradients to its parameters.
@@ -112,7 +112,7 @@ class Layer:
             if p.shared:
                 p.begin(self)
             else:
-                p.is_old = True
+                p.is_stale = True
         return self._remembered
 
     def set_parameters(self, parameters: list[Parameter]) -> None:
@@ -405,7 +405,7 @@ class SigmoidWithLoss(Layer):
         return ((sigmoid(x) - t) * (dout / x.size)).astype(x.dtype)
 
 
-class IdentityWithLoss(Layer):
+class MeanSquaredError(Layer):
     """Mean squared error: L = (1 / n) Σ (x_i - t_i)² over all n numbers, for outputs that are numbers themselves."""
 
     def forward(self, x: Array, t: Array) -> float:
@@ -426,6 +426,9 @@ class IdentityWithLoss(Layer):
         """Return dx = 2 (x - t) / n, (N, D), times dout."""
         (d,) = self.recall()
         return d * (2 * dout / d.size)
+
+
+IdentityWithLoss = MeanSquaredError  # its earlier name
 
 
 class RNN(Layer):

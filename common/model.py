@@ -69,7 +69,7 @@ class Model:
     def grads(self) -> list[Array]:
         return Arrays(p.grad for p in self.parameters) if self._buffer is None else self._buffer.grads
 
-    def lay_out(self) -> None:
+    def flatten_parameters(self) -> None:
         """Move all parameters into one array: faster, but arrays that were taken from them are no longer theirs.
 
         Nothing is moved if a layer of the reader's own holds arrays.
@@ -233,7 +233,7 @@ class Model:
         for p in self.parameters:
             p.convert(function)
         if self._buffer is not None:
-            self.lay_out()
+            self.flatten_parameters()
         for layer in self._all_layers:
             vars(layer).pop("_remembered", None)
         self.reset_state()

@@ -45,12 +45,12 @@ def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     OSError
         If the file cannot be written. What was at ``path`` is still there.
     """
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         np.savez(file, **arrays)
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of the one at ``path`` in one move, once it is whole and on the disk.
 
     Raises

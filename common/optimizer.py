@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from common.backend import Array, address, cut, double, get_array_module, underflow_is_zero
+from common.backend import Array, address, get_array_module, split_evenly, to_float64, underflow_is_zero
 from common.checks import check_number
-from common.fast.flat_buffer import Parts, joined
+from common.fast.flat_buffer import Parts, flat_buffers
 
 _BLOCK = 2**15  # elements of a block: 128 KB in float32
 
@@ -62,7 +62,7 @@ class Optimizer:
         """
         if self.memories and self.t == 0:
             self.begin(params)
-        lists = joined(params, grads, *(getattr(self, name) for name in self.memories))
+        lists = flat_buffers(params, grads, *(getattr(self, name) for name in self.memories))
         if lists[0] is params:  # arrays that stand alone
             _check_arrays(params, *lists[1:])
             lists = _each_once(lists)
@@ -117,7 +117,7 @@ def _blocks(w: Array) -> tuple:
     """Indices of the blocks of w: slices of its rows; on a GPU, or if it is small, all of it."""
     if w.size <= _BLOCK or w.ndim == 0 or get_array_module(w) is not np:
         return (...,)
-    return cut(len(w), _BLOCK * len(w) // w.size)
+    return split_evenly(len(w), _BLOCK * len(w) // w.size)
 
 
 class SGD(Optimizer):
@@ -376,14 +376,14 @@ def clip_grads(grads: list[Array], max_norm: float) -> float:
     """
     if max_norm != math.inf:
         check_number("the largest norm", max_norm, 0)
-    whole, grads = grads, joined(grads)[0]
+    whole, grads = grads, flat_buffers(grads)[0]
     if grads is whole:
         (grads,) = _each_once((grads, grads))[:1] or ([],)
     if not grads:
         return 0.0
     xp = get_array_module(grads[0])
     # In double precision, block by block: a float32 sum of millions of squares would lose digits.
-    squares = sum(double(xp.vdot(g[block], g[block])) for g in grads for block in _blocks(g))
+    squares = sum(to_float64(xp.vdot(g[block], g[block])) for g in grads for block in _blocks(g))
     if xp is np:
         norm = math.sqrt(squares)
         rate = max_norm / (norm + 1e-6)

@@ -24,7 +24,7 @@ from types import ModuleType
 
 import numpy as np
 
-from common.backend import Array, Groups, get_array_module, to_cpu
+from common.backend import Array, Unique, get_array_module, to_cpu
 
 
 class Layout:
@@ -47,7 +47,7 @@ class Layout:
         Sequences, and steps of the longest.
     rows : list of slice
         The rows of each step; row n of a step belongs to sequence n.
-    before : list of slice
+    rows_prev : list of slice
         The rows of the state before each step, among the states: N initial ones, and then a row for each row.
     full : bool
         Whether all sequences are equally long: a rectangle.
@@ -61,7 +61,7 @@ class Layout:
         self.rows = [slice(end - n, end) for end, n in zip(ends, self.batch_sizes)]
         # The state before step t is that after step t - 1, of the sequences that go on; N rows of initial state lead.
         firsts = [0, *(self.N + rows.start for rows in self.rows)]
-        self.before = [slice(first, first + n) for first, n in zip(firsts, self.batch_sizes)]
+        self.rows_prev = [slice(first, first + n) for first, n in zip(firsts, self.batch_sizes)]
         self.full = self.batch_sizes[-1] == self.N
 
     @property
@@ -85,12 +85,12 @@ class Layout:
         return self.xp.arange(len(self)) - self.starts[self.step]
 
     @cached_property
-    def old(self) -> Array:
-        """For each row, the row of the state before it, counted as in ``before``."""
+    def previous(self) -> Array:
+        """For each row, the row of the state before it, counted as in ``rows_prev``."""
         return self.xp.where(self.step > 0, self.N + self.starts[self.step - 1], 0) + self.sequence
 
     @cached_property
-    def last(self) -> Array:
+    def final(self) -> Array:
         """The row of the last step of each sequence."""
         return self.starts[self.lengths - 1] + self.xp.arange(self.N)
 
@@ -100,7 +100,7 @@ class Layout:
         return self.starts[self.lengths[self.sequence] - 1 - self.step] + self.sequence
 
     @cached_property
-    def place(self) -> Array:
+    def inverse_order(self) -> Array:
         """Where the n-th of the sequences that were packed stands, sorted by length: inverse of ``order``."""
         return self.xp.arange(self.N) if self.order is None else self.xp.argsort(self.order)
 
@@ -137,7 +137,7 @@ class PackedSequence:
     def windows(self, time_size: int) -> Iterator[PackedSequence]:
         """Yield the first ``time_size`` steps, the next, ..., each with those sequences that go on. Views.
 
-        The sequences of a window are the first of the window before, so a carried state fits.
+        The sequences of a window are the first of the window rows_prev, so a carried state fits.
         """
         layout, minimum = self.layout, self.layout.xp.minimum
         for start in range(0, layout.T, time_size):
@@ -248,7 +248,7 @@ def _join(sequences: Sequence[Array], xp: ModuleType | None) -> tuple[Array, np.
 def unpack(packed: PackedSequence) -> list[Array]:
     """Return the sequences, in the order in which they were packed; inverse of ``pack`` and of ``pad``."""
     layout = packed.layout
-    lengths, place = to_cpu(layout.lengths).tolist(), to_cpu(layout.place).tolist()
+    lengths, place = to_cpu(layout.lengths).tolist(), to_cpu(layout.inverse_order).tolist()
     sequences = [packed.data[layout.starts[:length] + n] for n, length in enumerate(lengths)]
     return [sequences[n] for n in place]
 
@@ -308,7 +308,7 @@ def from_rows(rows: Array, layout: Layout) -> Array | PackedSequence:
     return rows.reshape(layout.T, layout.N, *rows.shape[1:]).swapaxes(0, 1)
 
 
-class DistinctRows:
+class UniqueRows:
     """A sequence of vectors in which vectors repeat: row r is rows[groups.index[r]].
 
     Of the 6,400 words of a batch perhaps 2,000 are distinct. A product x_nt Wx of all of them is the
@@ -318,10 +318,10 @@ class DistinctRows:
     Attributes
     ----------
     rows : (U, D) array
-    groups : Groups
+    groups : Unique
         Of the words, in the order of time.
     layout : Layout
     """
 
-    def __init__(self, rows: Array, groups: Groups, layout: Layout) -> None:
+    def __init__(self, rows: Array, groups: Unique, layout: Layout) -> None:
         self.rows, self.groups, self.layout = rows, groups, layout

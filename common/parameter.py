@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.backend import Array, address, get_array_module, product, scatter_add
+from common.backend import Array, address, blocked_matmul, get_array_module, scatter_add
 
 if TYPE_CHECKING:
     from common.layers import Layer
@@ -54,7 +54,7 @@ class Parameter:
     name : str
     base : Parameter
         The parameter that owns the arrays: itself, or for ``W.T`` the one it views.
-    is_old : bool
+    is_stale : bool
         Whether the gradient is that of an earlier pass, so that the next one replaces it.
     shared : bool
         Whether more than one layer has it.
@@ -79,7 +79,7 @@ class Parameter:
         self.grad = get_array_module(data).zeros_like(data) if grad is None else grad
         self.name = name
         self.base = self
-        self.is_old = True
+        self.is_stale = True
         self.shared = False
         self._user = 0  # the first layer that has it
         self._givers: set[int] = set()  # the layers that have given their part of the gradient in this pass
@@ -87,17 +87,17 @@ class Parameter:
     def add_user(self, layer: Layer) -> None:
         """Say that ``layer`` has this parameter. With the second one it is shared."""
         if self._user not in (0, id(layer)) and not self.shared:
-            self.shared = self.is_old = True  # who has given its part so far was not written down
+            self.shared = self.is_stale = True  # who has given its part so far was not written down
         self._user = id(layer)
 
     @property
     def pass_in_hand(self) -> tuple[bool, set[int]]:
         """What the parameter knows of this pass: ``p.pass_in_hand = p.pass_in_hand`` changes nothing."""
-        return self.is_old, set(self._givers)
+        return self.is_stale, set(self._givers)
 
     @pass_in_hand.setter
     def pass_in_hand(self, known: tuple[bool, set[int]]) -> None:
-        self.is_old, self._givers = known
+        self.is_stale, self._givers = known
 
     def begin(self, layer: Layer) -> None:
         """Say that ``layer`` is about to give its part. If it has given it already, a new pass begins.
@@ -105,39 +105,39 @@ class Parameter:
         Of a parameter that is not shared, each part is that of a new pass.
         """
         giver = id(layer)
-        if self.is_old or giver in self._givers:
-            self.is_old = True
+        if self.is_stale or giver in self._givers:
+            self.is_stale = True
             self._givers.clear()
         self._givers.add(giver)
 
     def add_grad(self, d: Array) -> None:
         """Add d, of the shape of the parameter, to the gradient of this pass."""
-        if self.is_old:
+        if self.is_stale:
             self.grad[...] = d
-            self.is_old = False
+            self.is_stale = False
         else:
             self.grad += d
 
     def add_product(self, A: Array, B: Array) -> None:
         """Add A @ B to the gradient of this pass. The first is written in place, without a copy."""
-        if self.is_old:
-            product(A, B, out=self.grad)
-            self.is_old = False
+        if self.is_stale:
+            blocked_matmul(A, B, out=self.grad)
+            self.is_stale = False
         else:
             self.grad += A @ B
 
     def start_from_zero(self) -> None:
         """Where the gradient is still that of an earlier pass, set it to zero."""
-        if self.is_old:
+        if self.is_stale:
             self.grad.fill(0)
-            self.is_old = False
+            self.is_stale = False
 
     def add_rows(self, index: Array, d: Array, distinct: bool = False) -> None:
         """Add d[i] to row index[i] of the gradient of this pass, for every i.
 
         Where it is known that all of ``index`` are ``distinct``, this is faster.
         """
-        first = self.is_old
+        first = self.is_stale
         self.start_from_zero()
         if not distinct:
             scatter_add(self.grad, index, d)
@@ -168,7 +168,7 @@ class Parameter:
 
     def __getstate__(self) -> dict[str, object]:
         """What is copied and pickled: not who has it, and who gave what in the pass in hand."""
-        return {**vars(self), "is_old": True, "_user": 0, "_givers": set()}
+        return {**vars(self), "is_stale": True, "_user": 0, "_givers": set()}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
@@ -201,8 +201,8 @@ class _Transposed(Parameter):
         copy_into(self.grad, value, f"{self.name or 'the parameter'}.T.grad")
 
     @property
-    def is_old(self) -> bool:
-        return self.base.is_old
+    def is_stale(self) -> bool:
+        return self.base.is_stale
 
     def start_from_zero(self) -> None:
         self.base.start_from_zero()

@@ -88,7 +88,7 @@ class RecurrentLm(LanguageModel):
             stack += dropped(self.recurrent_layer(weights, name, H if k else D, H))
         affine_W = embed_W.T if tie_weights else weights.normal("affine_W", H, V, scale=1 / math.sqrt(H))
         super().__init__([*stack, TimeAffine(affine_W, weights.constant("affine_b", (V, 0)))])
-        self.lay_out()
+        self.flatten_parameters()
 
     def recurrent_layer(self, weights: InitialWeights, name: str, D: int, H: int) -> TimeRecurrent:
         """Make a stateful recurrent layer from D to H, with parameters whose names begin with ``name``."""

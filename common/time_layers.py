@@ -18,10 +18,10 @@ from types import ModuleType
 
 import numpy
 
-from common.backend import Array, Groups, cut, cut_to_cache, fastest_power, get_array_module, product
+from common.backend import Array, Unique, blocked_matmul, cache_blocks, fastest_exp, get_array_module, split_evenly
 from common.checks import as_ids, check_range, check_shape, check_weights, check_whole
 from common.config import GPU
-from common.fast.flat_buffer import Stacked
+from common.fast.flat_buffer import AffineWithBias
 from common.fast.recurrent_layers import (
     Sequences,
     TimeBidirectional,
@@ -40,9 +40,9 @@ from common.layers import (
     Affine,
     Dropout,
     Embedding,
-    IdentityWithLoss,
     Layer,
     MatMul,
+    MeanSquaredError,
     Sigmoid,
     SigmoidWithLoss,
     Softmax,
@@ -51,7 +51,7 @@ from common.layers import (
     two_axes,
 )
 from common.np import np
-from common.packing import DistinctRows, Layout, from_rows, to_rows, to_rows_like
+from common.packing import Layout, UniqueRows, from_rows, to_rows, to_rows_like
 from common.parameter import Parameter, Weight
 
 __all__ = [
@@ -63,8 +63,8 @@ __all__ = [
     "Affine",
     "Dropout",
     "Embedding",
-    "IdentityWithLoss",
     "MatMul",
+    "MeanSquaredError",
     "Sigmoid",
     "SigmoidWithLoss",
     "Simple_TimeAffine",
@@ -78,10 +78,10 @@ __all__ = [
     "TimeDropout",
     "TimeEmbedding",
     "TimeGRU",
-    "TimeIdentityWithLoss",
     "TimeLSTM",
     "TimeLast",
     "TimeMean",
+    "TimeMeanSquaredError",
     "TimeRNN",
     "TimeRecurrent",
     "TimeSigmoidWithLoss",
@@ -93,7 +93,7 @@ __all__ = [
 ]
 
 _LOGITS = 2**25  # logits that exist at one time, at most: 128 MB in float32
-_POWER, _UNIT = fastest_power()  # e^y = b^(y / ln b), where b^x is exp2(x) or exp(x), and _UNIT is ln b
+_POWER, _UNIT = fastest_exp()  # e^y = b^(y / ln b), where b^x is exp2(x) or exp(x), and _UNIT is ln b
 _SAFE_SUM = 1e9  # a sum of exp(logits) in (10^-9, 10^9) says that none overflowed, and none that counts vanished
 
 
@@ -104,14 +104,14 @@ class TimeEmbedding(Embedding):
     ----------
     W : (V, D) array or Parameter
     distinct : bool
-        Return DistinctRows, for a recurrent layer that follows at once; it knows what to do with them.
+        Return UniqueRows, for a recurrent layer that follows at once; it knows what to do with them.
     """
 
     def __init__(self, W: Array | Parameter, distinct: bool = False) -> None:
         super().__init__(W)
         self.distinct = distinct
 
-    def forward(self, xs: Array) -> Array | DistinctRows:
+    def forward(self, xs: Array) -> Array | UniqueRows:
         """Map word ids xs, (N, T), to vectors, (N, T, D).
 
         Raises
@@ -123,14 +123,14 @@ class TimeEmbedding(Embedding):
         # On a GPU it is the other way round: products are cheap, finding the distinct words is not.
         if not self.distinct or get_array_module(x) is not numpy:
             return from_rows(super().forward(x), layout)
-        groups = Groups(as_ids(x, "word ids"))
+        groups = Unique(as_ids(x, "word ids"))
         check_range(groups.distinct, len(self.W.data), "word ids")
         self.remember(x)
-        return DistinctRows(self.W.data.take(groups.distinct, axis=0), groups, layout)
+        return UniqueRows(self.W.data.take(groups.distinct, axis=0), groups, layout)
 
-    def backward(self, dys: Array | DistinctRows) -> None:
+    def backward(self, dys: Array | UniqueRows) -> None:
         """Add the gradient dys, (N, T, D), to the rows of dW that the words came from."""
-        if isinstance(dys, DistinctRows):
+        if isinstance(dys, UniqueRows):
             self.recall()
             self.W.add_rows(dys.groups.distinct, dys.rows, distinct=True)
         else:
@@ -211,15 +211,15 @@ class TimeMean(Layer):
         self.remember(weights, layout)
         x = weights * x
         y = get_array_module(x).zeros((layout.N, x.shape[1]), x.dtype)
-        for now in layout.rows:
-            y[: now.stop - now.start] += x[now]
-        return y[layout.place]
+        for rows_t in layout.rows:
+            y[: rows_t.stop - rows_t.start] += x[rows_t]
+        return y[layout.inverse_order]
 
     def backward(self, dy: Array) -> Sequences:
         """Map dy, (N, H), to dxs, (N, T, H)."""
         weights, layout = self.recall()
         check_shape("dy", dy, (layout.N, *dy.shape[1:]))
-        dx = dy[get_array_module(dy).argsort(layout.place)[layout.sequence]]  # to each row that of its sequence
+        dx = dy[get_array_module(dy).argsort(layout.inverse_order)[layout.sequence]]  # to each row that of its sequence
         dx *= weights
         return from_rows(dx, layout)
 
@@ -230,8 +230,8 @@ class TimeLast(Layer):
     Parameters
     ----------
     bidirectional : bool
-        Of x = [ahead, back], the states of a TimeBidirectional, take each where its layer has read the
-        whole sequence: ahead_nT_n at the end, and back_n1 at the beginning.
+        Of x = [forward h, backward h], the states of a TimeBidirectional, take each where its layer has read the
+        whole sequence: forward h_nT_n at the end, and backward h_n1 at the beginning.
     """
 
     def __init__(self, bidirectional: bool = False) -> None:
@@ -240,9 +240,9 @@ class TimeLast(Layer):
     def forward(self, xs: Sequences) -> Array:
         """Map xs, (N, T, H), to y, (N, H), in the order in which the sequences were packed."""
         x, layout = to_rows(xs)
-        last, first = layout.last[layout.place], layout.place
+        last, first = layout.final[layout.inverse_order], layout.inverse_order
         width = x.shape[1]
-        H = width // 2 if self.bidirectional else width  # the columns of ``ahead``
+        H = width // 2 if self.bidirectional else width  # the columns of the forward layer
         self.remember(layout, last, first, H, width)
         return get_array_module(x).concatenate([x[last, :H], x[first, H:]], axis=1)
 
@@ -256,10 +256,10 @@ class TimeLast(Layer):
         return from_rows(dx, layout)
 
 
-class TimeIdentityWithLoss(IdentityWithLoss):
+class TimeMeanSquaredError(MeanSquaredError):
     """Mean squared error of all steps of N sequences, each with the same weight."""
 
-    passing = (*IdentityWithLoss.passing, "layout")
+    passing = (*MeanSquaredError.passing, "layout")
 
     def forward(self, xs: Array, ts: Array) -> float:
         """Return the loss of outputs xs with targets ts, both (N, T, D)."""
@@ -270,6 +270,9 @@ class TimeIdentityWithLoss(IdentityWithLoss):
         """Return dxs, (N, T, D)."""
         dx = super().backward(dout)
         return from_rows(dx, self.layout)
+
+
+TimeIdentityWithLoss = TimeMeanSquaredError  # its earlier name
 
 
 class TimeSoftmaxWithLoss(SoftmaxWithLoss):
@@ -345,7 +348,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
     """
 
     W, b = Weight(), Weight()
-    Wb: Stacked | None = None  # [W; b] as one matrix, where a model has laid them out so
+    Wb: AffineWithBias | None = None  # [W; b] as one matrix, where a model has laid them out so
     _kept: Array | None = None
     passing = (*Layer.passing, "Wb", "_kept")
 
@@ -379,14 +382,14 @@ class TimeAffineSoftmaxWithLoss(Layer):
         dh = xp.empty(h.shape, h.dtype) if self.training else None
         slice_ = earlier = None  # earlier: d[W; b] of all slices but the last
         loss = 0
-        for rows in cut(len(h), _LOGITS // V):
+        for rows in split_evenly(len(h), _LOGITS // V):
             if rows.start > 0 and self.training:
                 rh1, y = self._use_slice(slice_, dh)
                 d = rh1.T @ y
                 earlier = d if earlier is None else earlier + d
             t_, w = t[rows], weights[rows]
             h1 = _with_ones(h[rows], 1 / _UNIT)  # what W and b are multiplied by
-            y = self._room(len(h1), h)
+            y = self._workspace(len(h1), h)
             at = xp.arange(0, y.size, V) + t_  # where the labels' logits are
             y_t, total = self._exp_logits(h1, at, y)
             loss += w @ (xp.log(total) - _UNIT * y_t)
@@ -421,15 +424,15 @@ class TimeAffineSoftmaxWithLoss(Layer):
     def _use_slice(self, slice_: tuple, dh: Array) -> tuple[Array, Array]:
         """Set the rows of dh that belong to the slice; return r ⊙ [h 1] and y, whose product is its d[W; b]."""
         rows, h, y, r = slice_
-        dh = product(y, self.W.data.T, out=dh[rows])
+        dh = blocked_matmul(y, self.W.data.T, out=dh[rows])
         dh *= r
         return _with_ones(h, r), y
 
-    def _room(self, rows: int, like: Array) -> Array:
+    def _workspace(self, rows: int, like: Array) -> Array:
         """Room for logits, (rows, V), kept from step to step: new memory costs as much time as a product.
 
         NumPy makes it once, for as many rows as there can be: on most systems, what is not written to costs nothing,
-        and to make room for more and more rows, as batches of sentences need them, would leave holes in the memory.
+        and to make workspace for more and more rows, as batches of sentences need them, would leave holes in memory.
         """
         if type(self._kept) is not type(like) or self._kept.dtype != like.dtype or len(self._kept) < rows:
             self._kept = None  # gives it back before taking more
@@ -456,9 +459,9 @@ class TimeAffineSoftmaxWithLoss(Layer):
     def _logits(self, h1: Array, y: Array) -> None:
         """Set y, (n, V), to logits / ``_UNIT``: h1 [W; b], if that matrix is at hand; else without b."""
         if self.Wb is not None:
-            product(h1, self.Wb.data, out=y)
+            blocked_matmul(h1, self.Wb.data, out=y)
         else:
-            product(h1[:, :-1], self.W.data, out=y)
+            blocked_matmul(h1[:, :-1], self.W.data, out=y)
 
     @numpy.errstate(over="ignore", under="ignore")
     def _exp(self, y: Array, at: Array, subtract_max: bool) -> tuple[Array, Array]:
@@ -471,7 +474,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
         y_t, total, ones = xp.empty(len(y), y.dtype), xp.empty(len(y), y.dtype), xp.ones(y.shape[1], y.dtype)
         flat = y.reshape(-1)
         power, b = getattr(xp, _POWER), self.b.data / _UNIT if self.Wb is None else None
-        for rows in cut_to_cache(xp, *y.shape):
+        for rows in cache_blocks(xp, *y.shape):
             y_ = y[rows]
             if b is not None:
                 y_ += b

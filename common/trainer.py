@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from common.backend import Array, double, get_array_module, memory_figures, to_floats
+from common.backend import Array, get_array_module, memory_figures, to_float64, to_floats
 from common.batching import OffsetBatches, SentenceBatches
 from common.checks import check_sizes
 from common.evaluation import evaluate, evaluate_windows, perplexity
@@ -22,8 +22,8 @@ from common.model import LanguageModel
 from common.optimizer import Optimizer, clip_grads
 from common.packing import PackedSequence
 from common.parameter import shared_memory
-from common.runs.cli import patient_ctrl_c
-from common.runs.distributed import ALONE, Alone
+from common.runs.cli import deferred_interrupt
+from common.runs.distributed import SINGLE_PROCESS, SingleProcess
 
 if TYPE_CHECKING:
     from common.runs.checkpoint import Checkpoint
@@ -187,8 +187,8 @@ class RnnlmTrainer:
         Or, for ``fit`` without ``valid``, any object with ``forward(xs, ts)``, which returns the loss, ``backward()``,
         ``params``, ``grads`` and ``reset_state()``, such as the textbook's models.
     optimizer : Optimizer
-    ranks : Alone or Ranks
-        The processes that train together (common/runs/distributed.py). Their batches must have ``mine=ranks.mine``.
+    ranks : SingleProcess or DataParallel
+        The processes that train together (common/runs/distributed.py). Their batches must have ``shard=ranks.shard``.
 
     Attributes
     ----------
@@ -221,7 +221,7 @@ class RnnlmTrainer:
 
     fields = FIELDS
 
-    def __init__(self, model: LanguageModel, optimizer: Optimizer, ranks: Alone = ALONE) -> None:
+    def __init__(self, model: LanguageModel, optimizer: Optimizer, ranks: SingleProcess = SINGLE_PROCESS) -> None:
         self.model = model
         self.optimizer = optimizer
         self.ranks = ranks
@@ -318,7 +318,7 @@ class RnnlmTrainer:
             xs, ts = self.model.check_text(xs, ts)
         elif valid is not None:
             raise TypeError(f"to measure a valid text, the model must be a LanguageModel, got {type(self.model)}")
-        batches = OffsetBatches(xs, ts, batch_size, time_size, restart, mine=self.ranks.mine, ignore_label=ignored)
+        batches = OffsetBatches(xs, ts, batch_size, time_size, restart, shard=self.ranks.shard, ignore_label=ignored)
         dout = float(time_size if summed else 1)
         return self.fit_batches(batches, max_epoch, max_grad, eval_interval, valid=valid, dout=dout, **options)
 
@@ -335,7 +335,7 @@ class RnnlmTrainer:
         decay_after: int | None = None,
         best_path: str | Path | None = None,
         history_path: str | Path | None = None,
-        on_record: Callable[[dict[str, float | None]], bool | None] | None = None,
+        callback: Callable[[dict[str, float | None]], bool | None] | None = None,
         checkpoint: Checkpoint | None = None,
         skip_bad_steps: bool = False,
         verbose: bool = True,
@@ -366,7 +366,7 @@ class RnnlmTrainer:
             Where to save the weights each time that the valid perplexity is the lowest so far.
         history_path : path, optional
             A CSV file to which each record is written as it is made.
-        on_record : function, optional
+        callback : function, optional
             Gets each record as it is made, and may use the model in evaluation mode: to let it write, say. If it
             returns True, the training ends with this epoch.
         checkpoint : Checkpoint, optional
@@ -387,9 +387,9 @@ class RnnlmTrainer:
         self.eval_interval = eval_interval
         self._means, self._losses = [], []
         self._history_path = history_path
-        self._on_record = on_record
-        self._enough = False  # whether on_record has said so
-        if history_path is not None and self.ranks.writes:
+        self._on_record = callback
+        self._enough = False  # whether callback has said so
+        if history_path is not None and self.ranks.is_main:
             with open(history_path, "w", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self.fields).writeheader()
                 csv.DictWriter(file, self.fields).writerows(self.history)
@@ -398,7 +398,7 @@ class RnnlmTrainer:
             self._advice += f"; {checkpoint.path} holds the training as it was before"
         # A loss that is lost is reported with advice.
         silently = np.errstate(over="ignore", invalid="ignore")
-        with silently, tqdm(unit="step", disable=None, dynamic_ncols=True) as bar, patient_ctrl_c() as pressed:
+        with silently, tqdm(unit="step", disable=None, dynamic_ncols=True) as bar, deferred_interrupt() as pressed:
 
             def between_steps() -> None:
                 bar.update()
@@ -432,7 +432,7 @@ class RnnlmTrainer:
             except KeyboardInterrupt:
                 self.interrupted = True
                 bar.write("interrupted: training ends here")
-        if best_path is not None and self.best == math.inf and self.ranks.writes:
+        if best_path is not None and self.best == math.inf and self.ranks.is_main:
             self.model.save(best_path)  # nothing was measured: the best weights are those there are
         return self.history
 
@@ -480,7 +480,7 @@ class RnnlmTrainer:
         skip_bad_steps: bool,
     ) -> None:
         model = self.model
-        if batches.begins:
+        if batches.resets_state:
             model.reset_state()
         loss = self.ranks.loss_and_gradients(model, batches, x, t, dout)
         params, grads = remove_duplicate(model.params, model.grads)
@@ -498,7 +498,7 @@ class RnnlmTrainer:
         self.bad_in_a_row = 0
         self.optimizer.update(params, grads)
         if self.eval_interval:
-            self._losses.append(double(loss))
+            self._losses.append(to_float64(loss))
         seconds = self._tick()
         for meter in self._meters.values():
             meter.add(loss, batches.words, seconds)
@@ -536,7 +536,7 @@ class RnnlmTrainer:
             found = self._evaluate(record, valid)
             fallen = found < self.best
             if fallen:
-                if best_path is not None and self.ranks.writes:
+                if best_path is not None and self.ranks.is_main:
                     self.model.save(best_path)
                 self.best = found
         self._tick()
@@ -573,7 +573,7 @@ class RnnlmTrainer:
 
     def _add(self, record: dict[str, float | None]) -> None:
         self.history.append(record)
-        if self._history_path is not None and self.ranks.writes:
+        if self._history_path is not None and self.ranks.is_main:
             with open(self._history_path, "a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self.fields).writerow(record)
         if self._on_record is not None:
@@ -603,7 +603,7 @@ class Meter:
         return {**vars(self), "loss": loss, "window_loss": window_loss}
 
     def add(self, loss: Array | float, words: int, seconds: float) -> None:
-        loss = double(loss)  # for a sum of thousands; if the loss is on a GPU, it stays there
+        loss = to_float64(loss)  # for a sum of thousands; if the loss is on a GPU, it stays there
         self.loss += loss * words
         self.window_loss += loss
         self.words += words

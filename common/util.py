@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy
 
-from common.backend import Array, double, get_array_module, to_cpu, to_gpu  # noqa: F401, to_gpu: a textbook's name
+from common.backend import Array, get_array_module, to_cpu, to_float64, to_gpu  # noqa: F401, to_gpu: a textbook's name
 from common.checks import as_ids, check_range
 from common.np import GPU, np  # noqa: F401, for the textbook's readers, to whom "import *" brings them
 from common.optimizer import clip_grads  # noqa: F401, a textbook's name
@@ -277,7 +277,7 @@ def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: 
         model.reset_state()
         for k in range(windows):
             window = slice(k * time_size, (k + 1) * time_size)
-            total += double(model.forward(xs[:, window], ts[:, window], **options))
+            total += to_float64(model.forward(xs[:, window], ts[:, window], **options))
             print(f"\r{k} / {windows}", end="", flush=True)
         model.reset_state()
     print()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dataset.corpus import DatasetError
 from dataset.download import fetch
-from dataset.labelled import Labelled, LabelledText
+from dataset.labelled import LabelledText, LabelledTexts
 from dataset.text_file import read_utf8
 
 CLASSES = ["World", "Sports", "Business", "Sci/Tech"]
@@ -28,7 +28,7 @@ _BROKEN_ENTITY = re.compile(r" ?(?<![&\w])(#\d+|quot|amp|lt|gt|nbsp);")
 _TAG = re.compile(r"<[^<>]*>")
 
 
-def load(train_file: str | Path | None = None, test_file: str | Path | None = None) -> Labelled:
+def load(train_file: str | Path | None = None, test_file: str | Path | None = None) -> LabelledTexts:
     """Load the canonical files, or others of the same form: class 1 to 4, title, description.
 
     Raises
@@ -39,7 +39,7 @@ def load(train_file: str | Path | None = None, test_file: str | Path | None = No
     items = read(train_file or fetch("ag_news/train.csv"))
     if len(items) < _VALID_EVERY:
         raise DatasetError(f"{train_file} has {len(items)} items; it takes at least {_VALID_EVERY} to train on")
-    return Labelled(
+    return LabelledTexts(
         "ag_news",
         CLASSES,
         train=[item for k, item in enumerate(items) if k % _VALID_EVERY],

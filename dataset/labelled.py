@@ -9,7 +9,7 @@ LabelledText = tuple[str, int]  # a text, and the number of its class, from 0
 
 
 @dataclass
-class Labelled:
+class LabelledTexts:
     """A collection of texts of several classes.
 
     Attributes

@@ -14,7 +14,7 @@ import numpy as np
 
 from dataset.corpus import SEPARATORS, SPLITTERS, Corpus, DatasetError, build_vocabulary, split_words, to_ids
 from dataset.documents import Documents
-from dataset.labelled import Labelled
+from dataset.labelled import LabelledTexts
 
 # Years of the first message of each split: as in life, the model is tested on a time it has not seen.
 _FIRST_YEAR = {"train": 0, "valid": 1998, "test": 2012}
@@ -56,7 +56,7 @@ def load_data(split: str = "train") -> tuple[np.ndarray, dict[str, int], dict[in
     return getattr(corpus, split), corpus.word_to_id, dict(enumerate(corpus.id_to_word))
 
 
-def load_eras() -> Labelled:
+def load_eras() -> LabelledTexts:
     """Load paragraphs of at least 20 words, with the era of each as its class: 1790-1849, 1850-1899, 1900-1949, 1950-.
 
     Of ten messages in the order of time, one is to choose on and one to test on, with all their paragraphs.
@@ -67,7 +67,7 @@ def load_eras() -> Labelled:
         part = {4: "valid", 9: "test"}.get(k % 10, "train")
         era = sum(first <= year for first in _ERAS.values()) - 1
         parts[part] += [(line, era) for line in text.split("\n") if len(split_words(line)) >= _PARAGRAPH]
-    return Labelled("sotu", classes, **parts)
+    return LabelledTexts("sotu", classes, **parts)
 
 
 def _paragraphs() -> dict[str, list[str]]:

@@ -26,12 +26,12 @@ import numpy as np
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.lstm_lm import LstmLm
 from ch06_gated.train_sequences import recite
-from ch06_gated.train_sine import make_network, run_free, sine
+from ch06_gated.train_sine import free_run, make_network, sine
 from common.batching import OffsetBatches
 from common.gradient_check import numerical_gradient
 from common.optimizer import Adam
 from common.packing import pack
-from common.time_layers import TimeIdentityWithLoss
+from common.time_layers import TimeMeanSquaredError
 
 plt.rcParams.update({"figure.figsize": (5, 3), "figure.dpi": 100, "figure.constrained_layout.use": True})
 
@@ -49,7 +49,7 @@ plt.rcParams.update({"figure.figsize": (5, 3), "figure.dpi": 100, "figure.constr
 # %%
 rng = np.random.default_rng(0)
 y, t = rng.normal(size=(2, 3, 1)), rng.normal(size=(2, 3, 1))
-layer = TimeIdentityWithLoss()
+layer = TimeMeanSquaredError()
 
 assert np.isclose(layer.forward(y, t), ((y - t) ** 2).mean())
 dy = layer.backward()
@@ -70,7 +70,7 @@ assert np.allclose(wave[:3, 0], np.sin(2 * np.pi * np.arange(3) / 50))
 # ## One step ahead, and running free
 #
 # There are two ways to ask how good it is. **One step ahead**: it hears the true wave all the time. That is how it is
-# trained. **Running free**: it hears one cycle, and then only what it has said itself. `run_free` is this loop:
+# trained. **Running free**: it hears one cycle, and then only what it has said itself. `free_run` is this loop:
 
 
 # %%
@@ -86,7 +86,7 @@ def my_run_free(model, heard, steps):
 
 truth = sine(6)
 heard, to_say = truth[:50], truth[50:]
-assert np.allclose(my_run_free(model, heard, 20), run_free(model, heard, 20))
+assert np.allclose(my_run_free(model, heard, 20), free_run(model, heard, 20))
 
 # %% [markdown]
 # We train, and keep what it says when it runs free at two times: early, and at the end. The learning rate falls to
@@ -106,7 +106,7 @@ def train(model, epochs=300, early=10):
             model.backward()
             optimizer.update(model.params, model.grads)
         if epoch % 10 == 0:
-            said[epoch] = run_free(model, heard, len(to_say))
+            said[epoch] = free_run(model, heard, len(to_say))
             ahead.append(total / len(batches))
             free.append(((said[epoch] - to_say) ** 2).mean())
     return ahead, free, said[early], said[epochs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operator import is_
 
-from common.backend import Array, get_array_module, product
+from common.backend import Array, blocked_matmul, get_array_module
 from common.parameter import Arrays, Parameter
 
 
@@ -49,12 +49,12 @@ class FlatBuffer:
     def grads(self) -> Parts:
         return Parts([p.grad for p in self.parameters]).known(self._grad_parts, self.grad, self._shapes)
 
-    def stacked(self, W: Parameter, b: Parameter) -> Stacked | None:
+    def stacked(self, W: Parameter, b: Parameter) -> AffineWithBias | None:
         """[W; b] as one matrix, if W is (H, V) and b lies right behind it."""
         for start, p, behind in zip(self.starts, self.parameters, self.parameters[1:]):
             if p is W and behind is b:
                 part = slice(start, start + W.data.size + b.data.size)
-                return Stacked(W, b, *(x[part].reshape(-1, b.data.size) for x in (self.data, self.grad)))
+                return AffineWithBias(W, b, *(x[part].reshape(-1, b.data.size) for x in (self.data, self.grad)))
         return None
 
 
@@ -86,7 +86,7 @@ class Parts(Arrays):
         return list, (list(self),)  # arrays that are copied are apart
 
 
-def joined(*lists: list[Array]) -> tuple[list[Array], ...]:
+def flat_buffers(*lists: list[Array]) -> tuple[list[Array], ...]:
     """One array in each list, if all are the parts of one array in the same way; else the lists as they are."""
     shapes = getattr(lists[0], "shapes", None)
     for arrays in lists:
@@ -95,7 +95,7 @@ def joined(*lists: list[Array]) -> tuple[list[Array], ...]:
     return tuple([[arrays.whole] for arrays in lists])
 
 
-class Stacked:
+class AffineWithBias:
     """[W; b], (H + 1, V): W, (H, V), and under it b, (V,), seen as one matrix, without a copy.
 
     An affine layer is then one product, as its bias is the weight of an input that is always 1:
@@ -114,9 +114,9 @@ class Stacked:
     def add_product(self, A: Array, B: Array) -> None:
         """Add A @ B, (H + 1, V), to the gradients of W and b."""
         W, b = self.W, self.b
-        if W.is_old and b.is_old:
-            product(A, B, out=self.grad)
-            W.is_old = b.is_old = False
+        if W.is_stale and b.is_stale:
+            blocked_matmul(A, B, out=self.grad)
+            W.is_stale = b.is_stale = False
         else:
             d = A @ B
             W.add_grad(d[:-1])

@@ -10,10 +10,10 @@ from types import ModuleType
 
 import numpy as np
 
-from common.backend import Array, cut_to_cache, fits_cache, get_array_module, product
+from common.backend import Array, blocked_matmul, cache_blocks, fits_cache, get_array_module
 from common.checks import check_shape
 from common.layers import Layer, check_recurrent_weights, split
-from common.packing import DistinctRows, PackedSequence, from_rows, to_rows, to_rows_like
+from common.packing import PackedSequence, UniqueRows, from_rows, to_rows, to_rows_like
 from common.parameter import Parameter, Weight
 
 Sequences = Array | PackedSequence  # (N, T, ...), or sequences of many lengths
@@ -26,13 +26,13 @@ class TimeRecurrent(Layer):
     the rest, once: the product of all inputs with Wx before the loop, the loop, and after it the
     products that give dWx, dWh and dxs for all steps together. A subclass says what its cell does:
 
-    ``_step(xp, now, before)``
+    ``_step(xp, rows_t, rows_prev)``
         From a and the old state, compute the new state. The cell leaves the values of its gates in place of a.
-    ``_derivative(xp, now, da)``
-        Set da[now], for some steps, to what the gradients of their gates will be multiplied by, whatever it is.
-    ``_step_back(xp, now, dh, da)``
-        From dh, the gradient of the new state, and da[now] of the above, compute the gradient of a, in place of
-        da[now], and the gradient of the old state that comes through this step, in place of dh.
+    ``_local_gradients(xp, rows_t, da)``
+        Set da[rows_t], for some steps, to what the gradients of their gates will be multiplied by, whatever it is.
+    ``_backward_step(xp, rows_t, dh, da)``
+        From dh, the gradient of the new state, and da[rows_t] of the above, compute the gradient of a, in place of
+        da[rows_t], and the gradient of the old state that comes through this step, in place of dh.
     ``_add_recurrent_grads(da)``
         Add to the gradient of Wh, and of what parameters only this cell has.
     ``_db(db)``
@@ -40,8 +40,8 @@ class TimeRecurrent(Layer):
 
     Rows of all steps lie one behind the other, so that an array has two axes, and a step is a slice of rows:
 
-        now                            rows of this step in ``gates``, (rows, G·H), and in the new states ``hs_new``
-        before                         rows of its old state in ``hs``, (N + rows, H)
+        rows_t                         rows of this step in ``gates``, (rows, G·H), and in the new states ``hs_new``
+        rows_prev                      rows of its old state in ``hs``, (N + rows, H)
 
         hs        h_0    a0 b0 c0      N rows: the state before the first step
                   h_1    a1 b1 c1      hs_new begins here: the state after the first step
@@ -61,7 +61,7 @@ class TimeRecurrent(Layer):
     ----------
     h : (N, H) array or None
         The carried state. Of packed sequences, rows are in the order of their layout, the longest first, as those of
-        ``dh`` are: ``h[layout.place]`` is in the order in which they were packed.
+        ``dh`` are: ``h[layout.inverse_order]`` is in the order in which they were packed.
     dh : (N, H) array or None
         After ``backward``, the gradient of the state that the sequence started from.
     """
@@ -70,8 +70,8 @@ class TimeRecurrent(Layer):
     gates_of_cell: int  # G
     _order: Array | None = None  # of the packed sequences that the carried state is of
     passing = (
-        *(*Layer.passing, "x", "groups", "layout", "hs", "hs_new", "gates", "WhT", "inner", "room", "d_inner"),
-        *("cs", "cs_new", "cs_old", "scale", "shift"),
+        *(*Layer.passing, "x", "groups", "layout", "hs", "hs_new", "gates", "WhT", "inner", "workspace", "d_inner"),
+        *("cs", "cs_new", "cs_prev", "scale", "shift"),
     )
 
     def __init__(
@@ -121,7 +121,7 @@ class TimeRecurrent(Layer):
         """Start the next sequence from zeros."""
         self.set_state(*(None for _ in self.state))
 
-    def forward(self, xs: Sequences | DistinctRows) -> Sequences:
+    def forward(self, xs: Sequences | UniqueRows) -> Sequences:
         """Map xs, (N, T, D), to the states after each step, hs, (N, T, H).
 
         What is returned is what ``backward`` will need, so it is read-only.
@@ -131,7 +131,7 @@ class TimeRecurrent(Layer):
         ValueError
             If the shape of xs is another, or the carried state belongs to a batch of another size.
         """
-        if isinstance(xs, DistinctRows):
+        if isinstance(xs, UniqueRows):
             self.x, self.groups, self.layout = xs.rows, xs.groups, xs.layout
         else:
             (self.x, self.layout), self.groups = to_rows(xs), None
@@ -140,7 +140,7 @@ class TimeRecurrent(Layer):
         if len(self.Wx.data) != D:
             raise ValueError(f"xs must have shape (N, T, {len(self.Wx.data)}), got {(self.layout.N, self.layout.T, D)}")
         self.hs, self.hs_new = self._states(xp, self.h)
-        self.gates = self._room_for_gates()
+        self.gates = self._gates_workspace()
         if self.groups is None:
             a = xp.matmul(self.x, self.Wx.data, out=self.gates)
             a += self.b.data[: a.shape[1]]
@@ -148,16 +148,16 @@ class TimeRecurrent(Layer):
             a = self.x @ self.Wx.data
             a += self.b.data[: a.shape[1]]
             a.take(self.groups.index, axis=0, out=self.gates, mode="clip")  # this mode needs no buffer
-        self._prepare()
-        for now, before in zip(self.layout.rows, self.layout.before):
-            self._step(xp, now, before)
-        self.h, self._order = self._last(self.hs_new), self.layout.order
+        self._allocate()
+        for rows_t, rows_prev in zip(self.layout.rows, self.layout.rows_prev):
+            self._step(xp, rows_t, rows_prev)
+        self.h, self._order = self._final(self.hs_new), self.layout.order
         self.remember()
         hs = from_rows(self.hs_new, self.layout)
         make_read_only(hs)
         return hs
 
-    def backward(self, dhs: Sequences | None, dh: Array | None = None) -> Sequences | DistinctRows:
+    def backward(self, dhs: Sequences | None, dh: Array | None = None) -> Sequences | UniqueRows:
         """Map dhs, (N, T, H), to dxs, (N, T, D). The gradient stops at the start of the sequence.
 
         Parameters
@@ -182,21 +182,21 @@ class TimeRecurrent(Layer):
         self.WhT = xp.ascontiguousarray(self.Wh.data.T) if fits_cache(self.Wh.data) else None
         da = xp.empty(self.gates.shape, self.gates.dtype)
         # A few steps at a time, whose derivatives are still in the cache when they are used.
-        for steps in reversed(cut_to_cache(xp, layout.T, N * da.shape[1])):
+        for steps in reversed(cache_blocks(xp, layout.T, N * da.shape[1])):
             rows = layout.rows[steps]
-            self._derivative(xp, slice(rows[0].start, rows[-1].stop), da)
-            for now in reversed(rows):
-                dh = self.dh[: now.stop - now.start]
+            self._local_gradients(xp, slice(rows[0].start, rows[-1].stop), da)
+            for rows_t in reversed(rows):
+                dh = self.dh[: rows_t.stop - rows_t.start]
                 if dhs is not None:
-                    dh += dhs[now]
-                self._step_back(xp, now, dh, da)
+                    dh += dhs[rows_t]
+                self._backward_step(xp, rows_t, dh, da)
         self._add_recurrent_grads(da)
         if self.groups is not None:
             da = self.groups.sum(da)
         self.Wx.add_product(self.x.T, da)
         self.b.add_grad(self._db(da.sum(axis=0)))
-        dx = product(da, self.Wx.data.T, out=xp.empty((len(da), len(self.Wx.data)), da.dtype))
-        return from_rows(dx, layout) if self.groups is None else DistinctRows(dx, self.groups, layout)
+        dx = blocked_matmul(da, self.Wx.data.T, out=xp.empty((len(da), len(self.Wx.data)), da.dtype))
+        return from_rows(dx, layout) if self.groups is None else UniqueRows(dx, self.groups, layout)
 
     def _initial(self, name: str, d: Array | None) -> Array:
         """A copy of the gradient of the last state, (N, H); None is zeros."""
@@ -210,14 +210,14 @@ class TimeRecurrent(Layer):
     def _db(self, db: Array) -> Array:
         return db
 
-    def _room_for_gates(self) -> Array:
+    def _gates_workspace(self) -> Array:
         return self.xp.empty((len(self.layout), self.Wx.data.shape[1]), dtype=self.hs.dtype)
 
-    def _prepare(self) -> None:
-        """Make room for what else the cell remembers of each step."""
+    def _allocate(self) -> None:
+        """Make workspace for what else the cell remembers of each step."""
 
     def _add_recurrent_grads(self, da: Array) -> None:
-        self.Wh.add_product(self._old(self.hs).T, da)
+        self.Wh.add_product(self._previous(self.hs).T, da)
 
     def _times_WhT(self, xp: ModuleType, da: Array, out: Array, columns: slice | None = None) -> Array:
         """Set out, (n, H), to da @ Wh[:, columns].T, of all columns if none are given, and return it."""
@@ -228,7 +228,7 @@ class TimeRecurrent(Layer):
         return out
 
     def _states(self, xp: ModuleType, initial: Array | None) -> tuple[Array, Array]:
-        """Make room for states: before and after all steps, (N + rows, H), and of that those after, (rows, H)."""
+        """Make workspace for states: before and after all steps, (N + rows, H), and of that those after, (rows, H)."""
         N = self.layout.N
         x, W = self.x, self.Wx.data
         dtype = x.dtype if x.dtype is W.dtype else xp.result_type(x, W)
@@ -249,15 +249,15 @@ class TimeRecurrent(Layer):
             states[:N] = initial[:N]
         return states, states[N:]
 
-    def _old(self, states: Array) -> Array:
+    def _previous(self, states: Array) -> Array:
         """Of (N + rows, H), for each step the states before it, (rows, H)."""
         layout = self.layout
-        return states[: len(layout)] if layout.full else states[layout.old]
+        return states[: len(layout)] if layout.full else states[layout.previous]
 
-    def _last(self, states: Array) -> Array:
+    def _final(self, states: Array) -> Array:
         """Of (rows, H), the state in which each sequence ends, (N, H)."""
         layout = self.layout
-        return states[layout.rows[-1]].copy() if layout.full else states[layout.last]
+        return states[layout.rows[-1]].copy() if layout.full else states[layout.final]
 
 
 def _goes_on(order: Array, now: Array | None) -> bool:
@@ -303,21 +303,21 @@ class TimeRNN(TimeRecurrent):
 
     gates_of_cell = 1
 
-    def _room_for_gates(self) -> Array:
+    def _gates_workspace(self) -> Array:
         return self.hs_new  # a_t becomes h_t where it stands: the one array that a long sequence needs
 
-    def _step(self, xp: ModuleType, now: slice, before: slice) -> None:
-        h = self.hs_new[now]
-        h += self.hs[before] @ self.Wh.data
+    def _step(self, xp: ModuleType, rows_t: slice, rows_prev: slice) -> None:
+        h = self.hs_new[rows_t]
+        h += self.hs[rows_prev] @ self.Wh.data
         xp.tanh(h, out=h)
 
-    def _derivative(self, xp: ModuleType, now: slice, da: Array) -> None:
-        h, da = self.hs_new[now], da[now]
+    def _local_gradients(self, xp: ModuleType, rows_t: slice, da: Array) -> None:
+        h, da = self.hs_new[rows_t], da[rows_t]
         xp.multiply(h, h, out=da)
         xp.subtract(1, da, out=da)  # tanh'(a) = 1 - tanh(a)²
 
-    def _step_back(self, xp: ModuleType, now: slice, dh: Array, da: Array) -> None:
-        da = da[now]
+    def _backward_step(self, xp: ModuleType, rows_t: slice, dh: Array, da: Array) -> None:
+        da = da[rows_t]
         da *= dh
         self._times_WhT(xp, da, out=dh)
 
@@ -348,18 +348,18 @@ class TimeGRU(TimeRecurrent):
     def check_weights(self) -> None:
         check_recurrent_weights(self, gates=3, biases=4 if self.reset_after else 3)
 
-    def _prepare(self) -> None:
+    def _allocate(self) -> None:
         # What Wh_h is multiplied by, r ⊙ h_{t-1}; with reset_after, what it gives, h_{t-1} Wh_h + b_rh.
         self.inner = self.xp.empty_like(self.hs_new)
-        self.room = self.xp.empty_like(self.gates[: self.layout.N])
+        self.workspace = self.xp.empty_like(self.gates[: self.layout.N])
 
-    def _step(self, xp: ModuleType, now: slice, before: slice) -> None:
-        h_prev, inner = self.hs[before], self.inner[now]
+    def _step(self, xp: ModuleType, rows_t: slice, rows_prev: slice) -> None:
+        h_prev, inner = self.hs[rows_prev], self.inner[rows_t]
         n, H = h_prev.shape
-        a, room = self.gates[now], self.room[:n]
+        a, workspace = self.gates[rows_t], self.workspace[:n]
         Wh_zr, Wh_h = self.Wh.data[:, : 2 * H], self.Wh.data[:, 2 * H :]
         zr, h_new = a[:, : 2 * H], a[:, 2 * H :]
-        zr += xp.matmul(h_prev, Wh_zr, out=room[:, : 2 * H])
+        zr += xp.matmul(h_prev, Wh_zr, out=workspace[:, : 2 * H])
         _activate(xp, zr, 0.5, 0.5)
         z, r = split(zr, 2)
         if self.reset_after:
@@ -368,14 +368,14 @@ class TimeGRU(TimeRecurrent):
             h_new += r * inner
         else:
             xp.multiply(r, h_prev, out=inner)
-            h_new += xp.matmul(inner, Wh_h, out=room[:, 2 * H :])
+            h_new += xp.matmul(inner, Wh_h, out=workspace[:, 2 * H :])
         xp.tanh(h_new, out=h_new)
-        h = xp.subtract(h_prev, h_new, out=self.hs_new[now])
+        h = xp.subtract(h_prev, h_new, out=self.hs_new[rows_t])
         h *= z
         h += h_new  # (1 - z) h̃ + z h_{t-1} = z (h_{t-1} - h̃) + h̃
 
-    def _derivative(self, xp: ModuleType, now: slice, da: Array) -> None:
-        gates, da = self.gates[now], da[now]
+    def _local_gradients(self, xp: ModuleType, rows_t: slice, da: Array) -> None:
+        gates, da = self.gates[rows_t], da[rows_t]
         _, r, h_new = split(gates, 3)
         da_z, da_r, da_h = split(da, 3)
         H = h_new.shape[1]
@@ -383,32 +383,32 @@ class TimeGRU(TimeRecurrent):
         xp.multiply(h_new, h_new, out=da_h)
         xp.subtract(1, da_h, out=da_h)
         da_h *= da_z  # (1 - h̃²) (1 - z)
-        da_z *= self.hs_new[now] - h_new  # (1 - z) z (h_{t-1} - h̃), as h - h̃ = z (h_{t-1} - h̃)
-        da_r *= self.inner[now]  # (1 - r) r h_{t-1}
+        da_z *= self.hs_new[rows_t] - h_new  # (1 - z) z (h_{t-1} - h̃), as h - h̃ = z (h_{t-1} - h̃)
+        da_r *= self.inner[rows_t]  # (1 - r) r h_{t-1}
         if self.reset_after:
             da_r *= r
 
-    def _step_back(self, xp: ModuleType, now: slice, dh: Array, da: Array) -> None:
+    def _backward_step(self, xp: ModuleType, rows_t: slice, dh: Array, da: Array) -> None:
         n, H = dh.shape
-        da, room = da[now], self.room[:n, :H]
-        z, r, _ = split(self.gates[now], 3)
+        da, workspace = da[rows_t], self.workspace[:n, :H]
+        z, r, _ = split(self.gates[rows_t], 3)
         da_z, da_r, da_h = split(da, 3)
         da_z *= dh
         da_h *= dh
         dh *= z
         if self.reset_after:
             da_r *= da_h
-            dh += self._times_WhT(xp, da_h * r, room, slice(2 * H, None))
+            dh += self._times_WhT(xp, da_h * r, workspace, slice(2 * H, None))
         else:
-            d_inner = self._times_WhT(xp, da_h, room, slice(2 * H, None))
+            d_inner = self._times_WhT(xp, da_h, workspace, slice(2 * H, None))
             da_r *= d_inner
             d_inner *= r
             dh += d_inner
-        dh += self._times_WhT(xp, da[:, : 2 * H], room, slice(2 * H))
+        dh += self._times_WhT(xp, da[:, : 2 * H], workspace, slice(2 * H))
 
     def _add_recurrent_grads(self, da: Array) -> None:
         xp, H = self.xp, self.hs.shape[1]
-        h_prev, da_zr, da_h = self._old(self.hs), da[:, : 2 * H], da[:, 2 * H :]
+        h_prev, da_zr, da_h = self._previous(self.hs), da[:, : 2 * H], da[:, 2 * H :]
         dWh = xp.empty_like(self.Wh.data)
         xp.matmul(h_prev.T, da_zr, out=dWh[:, : 2 * H])
         if self.reset_after:
@@ -470,30 +470,30 @@ class TimeLSTM(TimeRecurrent):
     def forward(self, xs: Sequences) -> Sequences:
         """Map xs, (N, T, D), to the states after each step, hs, (N, T, H)."""
         hs = super().forward(xs)
-        self.c = self._last(self.cs_new)
+        self.c = self._final(self.cs_new)
         return hs
 
     def backward(
         self, dhs: Sequences | None, dh: Array | None = None, dc: Array | None = None
-    ) -> Sequences | DistinctRows:
+    ) -> Sequences | UniqueRows:
         """Map dhs, (N, T, H), to dxs, (N, T, D); dc, (N, H), is to the cell state what dh is to the hidden state."""
         if self._remembered is not None:
             self.dc = self._initial("dc", dc)
-            self.cs_old = self._old(self.cs)
+            self.cs_prev = self._previous(self.cs)
         return super().backward(dhs, dh)
 
-    def _prepare(self) -> None:
+    def _allocate(self) -> None:
         self.cs, self.cs_new = self._states(self.xp, self.c)
-        self.room = self.xp.empty_like(self.gates[: self.layout.N])
+        self.workspace = self.xp.empty_like(self.gates[: self.layout.N])
         H = self.hs.shape[1]
         # What _activate needs for σ of the gates f, i, o and tanh of the candidate g, all in one call.
         self.scale = _columns(self.xp, H, self.gates.dtype, 0.5, 1.0)
         self.shift = _columns(self.xp, H, self.gates.dtype, 0.5, 0.0)
 
-    def _step(self, xp: ModuleType, now: slice, before: slice) -> None:
-        a, h_prev, c_prev = self.gates[now], self.hs[before], self.cs[before]
+    def _step(self, xp: ModuleType, rows_t: slice, rows_prev: slice) -> None:
+        a, h_prev, c_prev = self.gates[rows_t], self.hs[rows_prev], self.cs[rows_prev]
         n, H = h_prev.shape
-        a += xp.matmul(h_prev, self.Wh.data, out=self.room[:n])
+        a += xp.matmul(h_prev, self.Wh.data, out=self.workspace[:n])
         f, g, i, o = split(a, 4)
         if self.p is None:
             _activate(xp, a, self.scale, self.shift)
@@ -502,16 +502,16 @@ class TimeLSTM(TimeRecurrent):
             f += p_f * c_prev
             i += p_i * c_prev
             _activate(xp, a[:, : 3 * H], self.scale[: 3 * H], self.shift[: 3 * H])
-        c = xp.multiply(f, c_prev, out=self.cs_new[now])
+        c = xp.multiply(f, c_prev, out=self.cs_new[rows_t])
         c += i * g
         if self.p is not None:
             o += p_o * c
             _activate(xp, o, 0.5, 0.5)
-        h = xp.tanh(c, out=self.hs_new[now])
+        h = xp.tanh(c, out=self.hs_new[rows_t])
         h *= o
 
-    def _derivative(self, xp: ModuleType, now: slice, da: Array) -> None:
-        gates, da = self.gates[now], da[now]
+    def _local_gradients(self, xp: ModuleType, rows_t: slice, da: Array) -> None:
+        gates, da = self.gates[rows_t], da[rows_t]
         _, g, i, _ = split(gates, 4)
         da_f, da_g, da_i, _ = split(da, 4)
         H = g.shape[1]
@@ -519,19 +519,19 @@ class TimeLSTM(TimeRecurrent):
         for σ in (slice(0, H), slice(2 * H, 4 * H)):
             xp.subtract(gates[:, σ], da[:, σ], out=da[:, σ])  # σ'(a) = σ(a) - σ(a)²
         xp.subtract(1, da_g, out=da_g)  # tanh'(a) = 1 - tanh(a)²
-        da_f *= self.cs_old[now]
+        da_f *= self.cs_prev[rows_t]
         da_g *= i
         da_i *= g
 
-    def _step_back(self, xp: ModuleType, now: slice, dh: Array, da: Array) -> None:
+    def _backward_step(self, xp: ModuleType, rows_t: slice, dh: Array, da: Array) -> None:
         n, H = dh.shape
-        da, dc = da[now], self.dc[:n]
-        f, _, _, o = split(self.gates[now], 4)
+        da, dc = da[rows_t], self.dc[:n]
+        f, _, _, o = split(self.gates[rows_t], 4)
         da_f, _, da_i, da_o = split(da, 4)
-        tanh_c = xp.tanh(self.cs_new[now])  # computed anew: to keep it would take as much memory as the states
+        tanh_c = xp.tanh(self.cs_new[rows_t])  # computed anew: to keep it would take as much memory as the states
         da_o *= tanh_c
         da_o *= dh
-        tanh_c *= self.hs_new[now]
+        tanh_c *= self.hs_new[rows_t]
         dc += dh * (o - tanh_c)  # dh/dc = o (1 - tanh(c)²), and h = o tanh(c)
         if self.p is not None:
             p_f, p_i, p_o = split(self.p.data, 3)
@@ -547,7 +547,7 @@ class TimeLSTM(TimeRecurrent):
         super()._add_recurrent_grads(da)
         if self.p is not None:
             da_f, _, da_i, da_o = split(da, 4)
-            c_prev, c = self.cs_old, self.cs_new
+            c_prev, c = self.cs_prev, self.cs_new
             self.p.add_grad(self.xp.concatenate([da_f * c_prev, da_i * c_prev, da_o * c], axis=1).sum(axis=0))
 
 
@@ -559,7 +559,7 @@ class TimeBidirectional(Layer):
 
     Parameters
     ----------
-    ahead, back : TimeRecurrent
+    forward_layer, backward_layer : TimeRecurrent
         Neither may be stateful: the one that reads backward would have to start from the next window.
 
     References
@@ -567,17 +567,17 @@ class TimeBidirectional(Layer):
     Schuster and Paliwal, "Bidirectional recurrent neural networks", 1997.
     """
 
-    def __init__(self, ahead: TimeRecurrent, back: TimeRecurrent) -> None:
-        if ahead.stateful or back.stateful:
+    def __init__(self, forward_layer: TimeRecurrent, backward_layer: TimeRecurrent) -> None:
+        if forward_layer.stateful or backward_layer.stateful:
             raise ValueError("a bidirectional layer cannot carry its state: the next window comes after this one")
-        H, back_H = len(ahead.Wh.data), len(back.Wh.data)
+        H, back_H = len(forward_layer.Wh.data), len(backward_layer.Wh.data)
         if back_H != H:
             raise ValueError(f"both layers need states of the same size, got {H} and {back_H}")
-        self.ahead, self.back = ahead, back
-        self.set_parameters([*ahead.parameters, *back.parameters])
+        self.forward_layer, self.backward_layer = forward_layer, backward_layer
+        self.set_parameters([*forward_layer.parameters, *backward_layer.parameters])
 
     def tie(self, old: Parameter, new: Parameter) -> None:
-        for layer in (self.ahead, self.back):
+        for layer in (self.forward_layer, self.backward_layer):
             layer.tie(old, new)
         super().tie(old, new)
 
@@ -585,8 +585,8 @@ class TimeBidirectional(Layer):
         """Map xs, (N, T, D), to the states of both layers, (N, T, 2H)."""
         x, layout = to_rows(xs)
         flip = layout.reversed
-        h, _ = to_rows(self.ahead.forward(xs))
-        back_h, _ = to_rows(self.back.forward(from_rows(x[flip], layout)))
+        h, _ = to_rows(self.forward_layer.forward(xs))
+        back_h, _ = to_rows(self.backward_layer.forward(from_rows(x[flip], layout)))
         self.remember(layout)
         return from_rows(get_array_module(x).concatenate([h, back_h[flip]], axis=1), layout)
 
@@ -595,11 +595,11 @@ class TimeBidirectional(Layer):
         if self._remembered is None:
             self.recall()  # says that there was no forward
         (layout,) = self._remembered
-        dh = to_rows_like(dhs, layout, 2 * len(self.ahead.Wh.data), "dhs")
+        dh = to_rows_like(dhs, layout, 2 * len(self.forward_layer.Wh.data), "dhs")
         flip = layout.reversed
         dh, back_dh = split(dh, 2)
-        dx, _ = to_rows(self.ahead.backward(from_rows(dh, layout)))
-        back_dx, _ = to_rows(self.back.backward(from_rows(back_dh[flip], layout)))
+        dx, _ = to_rows(self.forward_layer.backward(from_rows(dh, layout)))
+        back_dx, _ = to_rows(self.backward_layer.backward(from_rows(back_dh[flip], layout)))
         return from_rows(dx + back_dx[flip], layout)
 
 

@@ -90,7 +90,7 @@ class Checkpoint:
             whole = [trainer.ranks.gather(x, layer.Wh.data) for x in state]
             arrays |= {f"state/{k}/{j}": x for j, x in enumerate(whole) if x is not None}
         self._saved = time.monotonic()
-        if not trainer.ranks.writes:
+        if not trainer.ranks.is_main:
             return
         arrays = {name: to_cpu(x) for name, x in arrays.items()}
         if not all(np.isfinite(x).all() for x in arrays.values()):
@@ -119,7 +119,7 @@ class Checkpoint:
         ValueError
             If it is damaged, or not one of such a model, optimizer and batches.
         """
-        if trainer.ranks.writes:
+        if trainer.ranks.is_main:
             for unfinished in self.path.parent.glob("*.tmp"):  # of a process that was killed while it wrote
                 unfinished.unlink()
         model, optimizer = trainer.model, trainer.optimizer
@@ -143,7 +143,7 @@ class Checkpoint:
             began = training["optimizer"]["t"] > 0
             memories = {m: self._read(file, f"optimizer/{m}", like) for m in optimizer.memories if began}
             weights = self._read(file, "model", weights)
-            state = self._read_state(file, model, trainer.ranks.mine)
+            state = self._read_state(file, model, trainer.ranks.shard)
 
         for p in model.parameters:
             p.data[...] = p.like(weights[p.name])
@@ -157,7 +157,7 @@ class Checkpoint:
         trainer.history[:] = training["history"]
         vars(batches).update(training["batches"])
         self.rng.bit_generator.state = training["rng"]
-        if best is not None and trainer.ranks.writes:
+        if best is not None and trainer.ranks.is_main:
             write_npz(self.best_path, best | model.marks)
 
     def _read(self, file: NpzReader, group: str, like: dict[str, Array]) -> dict[str, np.ndarray]:
@@ -177,7 +177,7 @@ class Checkpoint:
             raise ValueError(f"{self.path}: {key} holds values that are not finite numbers")
         return array
 
-    def _read_state(self, file: NpzReader, model: LanguageModel, mine: slice) -> list[tuple[Array | None, ...]]:
+    def _read_state(self, file: NpzReader, model: LanguageModel, shard: slice) -> list[tuple[Array | None, ...]]:
         """Read the carried state of each recurrent layer: arrays (N, H), or None where there is none yet.
 
         Of the rows only those that are this process's are taken.
@@ -192,7 +192,7 @@ class Checkpoint:
             N = file.headers[keys[0]].shape[:1]
             if len(keys) < len(state) or any(file.headers[key] != ((*N, H), dtype) for key in keys):
                 raise ValueError(f"{self.path}: state/{k} must be {len(state)} arrays of {dtype} (N, {H})")
-            rows = [self._read_finite(file, key)[mine] for key in keys]
+            rows = [self._read_finite(file, key)[shard] for key in keys]
             states.append(model.asarrays(*rows) if len(rows[0]) else tuple(None for _ in state))
         return states
 
@@ -233,7 +233,7 @@ def _numbers(
     return {
         "optimizer": {name: x for name, x in vars(trainer.optimizer).items() if isinstance(x, (int, float))},
         "trainer": trainer.state,
-        "batches": {name: getattr(batches, name) for name in batches.progress},
+        "batches": {name: getattr(batches, name) for name in batches.state_keys},
         "rng": rng.bit_generator.state,
     }
 

@@ -15,7 +15,7 @@ from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.runs.cli import OneLineParser, fraction, non_negative_int, positive_float, positive_int, use_utf8, utf8_text
 from common.runs.plotting import plot_confusion
 from dataset import ag_news, sotu
-from dataset.labelled import Labelled, LabelledText
+from dataset.labelled import LabelledTexts, LabelledText
 from dataset.tokenizer import SPECIAL, WordTokenizer
 from dataset.word_vectors import load_vectors
 
@@ -137,7 +137,7 @@ def add_options(parser: OneLineParser, name: str, pool: str) -> None:
     add_resuming_options(parser)
 
 
-def load_texts(args: argparse.Namespace) -> Labelled:
+def load_texts(args: argparse.Namespace) -> LabelledTexts:
     if args.corpus == "sotu" and (args.train_file or args.test_file):
         raise ValueError("--train-file and --test-file go with --corpus ag_news")
     data = sotu.load_eras() if args.corpus == "sotu" else ag_news.load(args.train_file, args.test_file)

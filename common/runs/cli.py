@@ -80,8 +80,8 @@ def use_utf8() -> None:
 
 
 @contextmanager
-def patient_ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait until someone asks for it: ``with patient_ctrl_c() as pressed``, then ``pressed()``.
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait until someone asks for it: ``with deferred_interrupt() as pressed``, then ``pressed()``.
 
     A second Ctrl-C does not wait. Where Ctrl-C is not Python's own, as in a thread, nothing is changed.
     """

@@ -10,7 +10,7 @@ the shares, each weighed by its part of the words, added up:
 
 All gradients of a model lie in one array, so one Allreduce adds them up. Then each rank has the same gradients, takes
 the same step, and has the same weights as the others without ever sending them. What is trained does not depend on the
-number of ranks but by rounding: the sums are made in another order. Dropout masks do not either; see ``SharedMasks``.
+number of ranks but by rounding: the sums are made in another order. Dropout masks do not either; see ``ReplicatedRng``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.backend import Array, cores
-from common.fast.flat_buffer import joined
+from common.fast.flat_buffer import flat_buffers
 from common.layers import Dropout
 from common.packing import Layout, PackedSequence
 
@@ -53,28 +53,28 @@ def launched() -> int:
     return max(int(count) if re.fullmatch("[0-9]{1,9}", count) else 1 for count in counts)
 
 
-class Alone:
+class SingleProcess:
     """A process that trains by itself. It has the whole of every batch, and nobody to talk to.
 
     Attributes
     ----------
     rank, size : int
         Which of how many processes this is.
-    mine : slice
+    shard : slice
         The sequences of each batch that are this rank's.
     """
 
     rank, size = 0, 1
-    mine = slice(None)
+    shard = slice(None)
 
-    def __enter__(self) -> Alone:
+    def __enter__(self) -> SingleProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
     @property
-    def writes(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this rank writes the files: rank 0 alone does."""
         return self.rank == 0
 
@@ -112,10 +112,10 @@ class Alone:
         """Wait until all ranks have come here."""
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
-class Ranks(Alone):
+class DataParallel(SingleProcess):
     """One of many processes that train one model. Use it in a ``with`` block: if one rank fails, all end.
 
     Inside the block only rank 0 prints. What others have to say of an error they say when they end.
@@ -142,7 +142,7 @@ class Ranks(Alone):
                 f"mpiexec has started {launched()} processes, which cannot find each other: it belongs to another MPI "
                 "than mpi4py does; use the mpiexec beside this Python"
             )
-        self.mine = slice(self.rank, None, self.size)
+        self.shard = slice(self.rank, None, self.size)
         # As many threads on a machine as it has cores; more would get into each other's way. Everywhere the same
         # number, as the rounding of a product depends on it.
         neighbours = self.comm.Split_type(MPI.COMM_TYPE_SHARED).size
@@ -150,7 +150,7 @@ class Ranks(Alone):
         if "OPENBLAS_NUM_THREADS" not in os.environ:
             threadpool_limits(threads, "blas")
 
-    def __enter__(self) -> Ranks:
+    def __enter__(self) -> DataParallel:
         self._streams = sys.stdout, sys.stderr
         if self.rank > 0:
             sys.stdout, sys.stderr = open(os.devnull, "w", encoding="utf-8"), io.StringIO()
@@ -185,13 +185,13 @@ class Ranks(Alone):
     def begin(self, model: Model) -> None:
         self.send_weights(model)
         for layer in model.layers:
-            if isinstance(layer, Dropout) and not isinstance(layer.rng, SharedMasks):
+            if isinstance(layer, Dropout) and not isinstance(layer.rng, ReplicatedRng):
                 if layer.rng is None:
                     raise ValueError("with many processes, dropout needs a generator of its own: TimeDropout(p, rng)")
-                layer.rng = SharedMasks(self, layer)
+                layer.rng = ReplicatedRng(self, layer)
 
     def send_weights(self, model: Model) -> None:
-        for w in joined(model.params)[0]:
+        for w in flat_buffers(model.params)[0]:
             self.comm.Bcast(w)
 
     def loss_and_gradients(self, model: Model, batches: Batches, x: Window, t: Window, dout: float) -> float:
@@ -204,8 +204,8 @@ class Ranks(Alone):
                 g.fill(0)
             loss = 0.0
         else:
-            loss = float(super().loss_and_gradients(model, batches, x, t, dout * batches.share)) * batches.share
-        for g in joined(model.grads)[0]:
+            loss = float(super().loss_and_gradients(model, batches, x, t, dout * batches.token_share)) * batches.token_share
+        for g in flat_buffers(model.grads)[0]:
             self.comm.Allreduce(self._MPI.IN_PLACE, g)
         return self.sum(loss)[0]
 
@@ -223,7 +223,7 @@ class Ranks(Alone):
             return None
         whole = np.zeros((int(n), len(like)), like.dtype)
         if rows is not None:
-            whole[self.mine] = rows
+            whole[self.shard] = rows
         self.comm.Allreduce(self._MPI.IN_PLACE, whole)
         return whole
 
@@ -231,7 +231,7 @@ class Ranks(Alone):
         self.comm.Barrier()
 
 
-class SharedMasks:
+class ReplicatedRng:
     """Random numbers for the masks of a dropout layer that do not depend on the number of ranks.
 
     It takes the place of the generator of the layer, which must be in the same state on all ranks. Each rank draws the
@@ -239,7 +239,7 @@ class SharedMasks:
     alone; it is the price of a training whose course does not depend on the number of ranks.
     """
 
-    def __init__(self, ranks: Ranks, layer: Dropout) -> None:
+    def __init__(self, ranks: DataParallel, layer: Dropout) -> None:
         self.ranks = ranks
         self.source = layer.rng
         self.locked = getattr(layer, "locked", False)
@@ -256,5 +256,5 @@ class SharedMasks:
         """Numbers in [0, 1), (rows or sequences of this rank, ...): one for each element of the layer's input."""
         ranks, layout = self.ranks, self.layout
         if self.locked:  # one mask a sequence, for all its rows
-            return self.generator.random((layout.N, *shape[1:]), dtype)[ranks.mine]
+            return self.generator.random((layout.N, *shape[1:]), dtype)[ranks.shard]
         return self.generator.random((len(layout), *shape[1:]), dtype)[layout.sequence % ranks.size == ranks.rank]

@@ -24,7 +24,7 @@ from common.runs.training import (
 )
 from common.batching import SentenceBatches
 from common.runs.cli import OneLineParser, positive_int, use_utf8
-from common.runs.distributed import Alone
+from common.runs.distributed import SingleProcess
 from common.evaluation import evaluate_windows, perplexity
 from common.generation import generate
 from common.model import LanguageModel
@@ -85,7 +85,7 @@ def train_sentence_model(
 def _train_sentence_model(
     parser: OneLineParser,
     args: argparse.Namespace,
-    ranks: Alone,
+    ranks: SingleProcess,
     model_class: type[RecurrentLm],
     name: str,
     model_options: list[str],
@@ -104,7 +104,7 @@ def _train_sentence_model(
             options = {**vars(args), "model": model_class.__name__, "arguments": arguments}
             options |= {"corpus_sha256": documents.sha256, "tokenizer_sha256": tokenizer.sha256}
             ranks.wait()  # until all have read what is replaced now
-            if ranks.writes:
+            if ranks.is_main:
                 prepare_run_folder(folder, options)
                 tokenizer.save(folder)
     if args.gpu:
@@ -123,7 +123,7 @@ def _train_sentence_model(
     loss, window_loss = evaluate_windows(model, valid_batches, ranks)
     print(f"valid perplexity {perplexity(loss):.2f} (mean of windows {perplexity(window_loss):.2f})")
     print_samples(args, model, tokenizer, rng)
-    if folder and ranks.writes:
+    if folder and ranks.is_main:
         print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return perplexity(loss)
 
@@ -183,7 +183,7 @@ def make_batches(
     model: LanguageModel,
     tokenizer: Tokenizer,
     documents: Sequence[str],
-    ranks: Alone,
+    ranks: SingleProcess,
     shuffled: bool,
 ) -> SentenceBatches:
     sentences = [
@@ -199,7 +199,7 @@ def make_batches(
         bucketed=args.bucketed and shuffled,
         seed=args.seed,
         pad_id=tokenizer.pad_id,
-        mine=ranks.mine,
+        shard=ranks.shard,
     )
     (batches.text,) = model.asarrays(batches.text)
     return batches

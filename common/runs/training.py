@@ -21,11 +21,11 @@ from common.batching import OffsetBatches, SentenceBatches
 from common.runs.checkpoint import Checkpoint
 from common.classifier_trainer import TextBatches
 from common.runs.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
-from common.runs.distributed import ALONE, Alone, MpiUnavailable, Ranks, launched
+from common.runs.distributed import SINGLE_PROCESS, SingleProcess, MpiUnavailable, DataParallel, launched
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
 from common.model import LanguageModel
-from common.npz import replacing
+from common.npz import atomic_write
 from common.optimizer import SGD, Adam, AdamW, Momentum
 from common.runs.plotting import plot_learning_curve
 from common.recurrent_lm import RecurrentLm
@@ -99,7 +99,7 @@ def train_language_model(
 def _train_language_model(
     parser: OneLineParser,
     args: argparse.Namespace,
-    ranks: Alone,
+    ranks: SingleProcess,
     model_class: type[RecurrentLm],
     name: str,
     model_options: list[str],
@@ -108,7 +108,7 @@ def _train_language_model(
     with parser.reporting_errors():
         corpus = load_corpus(args)
         xs, ts = words_and_successors(corpus.train)
-        batches = OffsetBatches(xs, ts, args.batch_size, args.time_size, args.restart, mine=ranks.mine)
+        batches = OffsetBatches(xs, ts, args.batch_size, args.time_size, args.restart, shard=ranks.shard)
         arguments = {"vocab_size": len(corpus.id_to_word), **{key: vars(args)[key] for key in model_options}}
         model = model_class(**arguments, rng=rng)
         if args.weights is not None and args.resume is None:
@@ -119,7 +119,7 @@ def _train_language_model(
             options = {**vars(args), "model": model_class.__name__, "arguments": arguments}
             options["corpus_sha256"] = corpus.sha256
             ranks.wait()  # until all have read what is replaced now
-            if ranks.writes:
+            if ranks.is_main:
                 prepare_run_folder(folder, options)
                 vocabulary = folder / "vocabulary.json"
                 if not vocabulary.exists():
@@ -132,9 +132,9 @@ def _train_language_model(
         with parser.reporting_errors():
             train(args, model, corpus, batches, folder, options, rng, ranks)
     test_perplexity = perplexity(evaluate(model, *words_and_successors(corpus.test), ranks=ranks))
-    print(f"test perplexity {test_perplexity:.2f}{bits_a_character(test_perplexity, corpus)}")
+    print(f"test perplexity {test_perplexity:.2f}{bits_per_character(test_perplexity, corpus)}")
     print_samples(args, model, corpus, rng)
-    if folder and ranks.writes:
+    if folder and ranks.is_main:
         print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return test_perplexity
 
@@ -247,20 +247,20 @@ def add_gpu_option(train: argparse._ArgumentGroup | OneLineParser) -> None:
     )
 
 
-def join_ranks(parser: OneLineParser, argv: list[str] | None) -> Alone:
+def join_ranks(parser: OneLineParser, argv: list[str] | None) -> SingleProcess:
     """Join the other processes that mpiexec has started, if there are any.
 
     That comes before all else, options included: who has not joined cannot tell the others that it has failed.
     """
     try:
-        return Ranks() if launched() > 1 or "--mpi" in (sys.argv if argv is None else argv) else ALONE
+        return DataParallel() if launched() > 1 or "--mpi" in (sys.argv if argv is None else argv) else SINGLE_PROCESS
     except MpiUnavailable as error:
         if launched() > 1:
             parser.error(str(error))
-        return ALONE  # ``check_devices`` says so, if no option is wrong
+        return SINGLE_PROCESS  # ``check_devices`` says so, if no option is wrong
 
 
-def check_devices(parser: OneLineParser, args: argparse.Namespace, ranks: Alone) -> Alone:
+def check_devices(parser: OneLineParser, args: argparse.Namespace, ranks: SingleProcess) -> SingleProcess:
     """Make sure of the GPU, if there is to be one; return what ``--mpi`` asks for."""
     with parser.reporting_errors():
         if args.gpu and args.mpi:
@@ -268,10 +268,10 @@ def check_devices(parser: OneLineParser, args: argparse.Namespace, ranks: Alone)
         if args.gpu:
             require_gpu()
         if not args.mpi:
-            return ALONE
-        if ranks is ALONE:
+            return SINGLE_PROCESS
+        if ranks is SINGLE_PROCESS:
             # A training in ranks that is resumed in one process keeps to the dropout masks of ranks.
-            ranks = Ranks()
+            ranks = DataParallel()
             if ranks.size > 1:  # of a launcher that ``launched`` does not know
                 with ranks:
                     parser.error("say --mpi, in full, on the command line, too")
@@ -312,7 +312,7 @@ def prepare_run_folder(folder: Path, options: dict[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for result in RESULTS:
             (folder / result).unlink(missing_ok=True)
-    with replacing(folder / "options.json") as file:  # a kill leaves the old options whole
+    with atomic_write(folder / "options.json") as file:  # a kill leaves the old options whole
         file.write((json.dumps(options, indent=2) + "\n").encode())
 
 
@@ -374,13 +374,13 @@ def train(
     folder: Path,
     options: dict[str, object],
     rng: np.random.Generator,
-    ranks: Alone,
+    ranks: SingleProcess,
 ) -> None:
     batches.xs, batches.ts = model.asarrays(batches.xs, batches.ts)
     fit_language_model(
         *(args, model, batches, words_and_successors(corpus.valid), folder, options, rng, ranks),
         dout=float(args.time_size if args.loss == "sum" else 1),
-        on_record=watching(args, model, corpus) if args.watch else None,
+        callback=watching(args, model, corpus) if args.watch else None,
     )
 
 
@@ -392,14 +392,14 @@ def fit_language_model(
     folder: Path,
     options: dict[str, object],
     rng: np.random.Generator,
-    ranks: Alone = ALONE,
+    ranks: SingleProcess = SINGLE_PROCESS,
     floor: float | None = None,
     **how,
 ) -> RnnlmTrainer:
     """``fit``, and draw the learning curve; ``floor`` is the lowest perplexity that there can be, if it is known."""
     trainer = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr), ranks)
     fit(args, trainer, batches, valid, folder, options, rng, **how)
-    if trainer.history and ranks.writes:
+    if trainer.history and ranks.is_main:
         plot_learning_curve(trainer.history, folder / "learning_curve.png", type(model).__name__, floor)
     return trainer
 
@@ -438,12 +438,12 @@ def fit(
         skip_bad_steps=args.skip_bad_steps,
         **how,
     )
-    if trainer.ranks.writes:
+    if trainer.ranks.is_main:
         trainer.model.load(checkpoint.best_path)
     trainer.ranks.send_weights(trainer.model)
 
 
-def bits_a_character(perplexity: float, corpus: Corpus) -> str:
+def bits_per_character(perplexity: float, corpus: Corpus) -> str:
     """For a text of characters, the other measure of the same: log2(perplexity)."""
     return f" ({math.log2(perplexity):.3f} bits a character)" if corpus.separator == "" else ""
 
@@ -456,7 +456,7 @@ def watching(
 
     def watch(record: dict[str, float | None]) -> None:
         train = record["train_perplexity"]
-        bits = bits_a_character(train, corpus)
+        bits = bits_per_character(train, corpus)
         tqdm.write(f"step {record['iteration']:6d}  train perplexity {train:8.2f}{bits}")
         tqdm.write(f"> {sample(args, model, corpus, rng)}")
 

@@ -24,12 +24,12 @@ import numpy as np
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.lstm_lm import LstmLm
 from ch06_gated.train_sequences import recite
-from ch06_gated.train_sine import make_network, run_free, sine
+from ch06_gated.train_sine import free_run, make_network, sine
 from common.batching import OffsetBatches
 from common.gradient_check import numerical_gradient
 from common.optimizer import Adam
 from common.packing import pack
-from common.time_layers import TimeIdentityWithLoss
+from common.time_layers import TimeMeanSquaredError
 
 plt.rcParams.update({"figure.figsize": (5, 3), "figure.dpi": 100, "figure.constrained_layout.use": True})
 
@@ -45,7 +45,7 @@ plt.rcParams.update({"figure.figsize": (5, 3), "figure.dpi": 100, "figure.constr
 # %%
 rng = np.random.default_rng(0)
 y, t = rng.normal(size=(2, 3, 1)), rng.normal(size=(2, 3, 1))
-layer = TimeIdentityWithLoss()
+layer = TimeMeanSquaredError()
 
 assert np.isclose(layer.forward(y, t), ((y - t) ** 2).mean())
 dy = layer.backward()
@@ -64,7 +64,7 @@ assert np.allclose(wave[:3, 0], np.sin(2 * np.pi * np.arange(3) / 50))
 # %% [markdown]
 # ## 1ステップ先の予測と、自走
 #
-# どれだけよいかを測る方法は2つあります。**1ステップ先**：ずっと本物の波を聞きます。学習はこの方法で行います。**自走**：1周期だけ聞き、その後は自分の言ったことだけを聞きます。`run_free` は、このループです。
+# どれだけよいかを測る方法は2つあります。**1ステップ先**：ずっと本物の波を聞きます。学習はこの方法で行います。**自走**：1周期だけ聞き、その後は自分の言ったことだけを聞きます。`free_run` は、このループです。
 
 
 # %%
@@ -80,7 +80,7 @@ def my_run_free(model, heard, steps):
 
 truth = sine(6)
 heard, to_say = truth[:50], truth[50:]
-assert np.allclose(my_run_free(model, heard, 20), run_free(model, heard, 20))
+assert np.allclose(my_run_free(model, heard, 20), free_run(model, heard, 20))
 
 # %% [markdown]
 # 学習させながら、途中と最後の2回、自走で言ったことを取っておきます。重みが落ち着くように、学習率は0まで下げていきます。
@@ -99,7 +99,7 @@ def train(model, epochs=300, early=10):
             model.backward()
             optimizer.update(model.params, model.grads)
         if epoch % 10 == 0:
-            said[epoch] = run_free(model, heard, len(to_say))
+            said[epoch] = free_run(model, heard, len(to_say))
             ahead.append(total / len(batches))
             free.append(((said[epoch] - to_say) ** 2).mean())
     return ahead, free, said[early], said[epochs]

@@ -30,7 +30,7 @@ import numpy as np
 
 import dataset
 from ch06_gated.lstm_lm import LstmLm
-from common.backend import GpuUnavailable, Groups, get_array_module, require_gpu
+from common.backend import GpuUnavailable, Unique, get_array_module, require_gpu
 from common.batching import OffsetBatches
 from common.layers import RNN
 from common.optimizer import SGD, clip_grads
@@ -209,7 +209,7 @@ assert in_output > 10 * in_lstm
 
 # %%
 x, _ = next(batches)
-groups = Groups(x.ravel())
+groups = Unique(x.ravel())
 W_in, Wx = embedding.W.data, lstm.Wx.data
 each, distinct = W_in[x.ravel()] @ Wx, (W_in[groups.distinct] @ Wx)[groups.index]
 assert np.allclose(each, distinct, atol=1e-6)

@@ -8,14 +8,14 @@ from helpers import normal
 
 import common.backend as backend
 from common.backend import (
-    Groups,
-    double,
-    fastest_power,
+    Unique,
+    blocked_matmul,
+    fastest_exp,
     get_array_module,
     memory_figures,
-    product,
     scatter_add,
     to_cpu,
+    to_float64,
     to_floats,
     uniform,
 )
@@ -39,7 +39,7 @@ def test_scatter_add_keeps_float32():
 
 def test_groups_find_the_distinct_numbers():
     ids = np.array([5, 2, 5, 9, 2])
-    groups = Groups(ids)
+    groups = Unique(ids)
     assert np.array_equal(groups.distinct, [5, 2, 9])  # in the order in which they first occur
     assert np.array_equal(groups.distinct[groups.index], ids)
 
@@ -51,7 +51,7 @@ def test_a_product_is_the_same_in_one_piece_and_in_parts(monkeypatch, n, transpo
     monkeypatch.setattr(backend, "_SMALL_TRANSPOSED", 10 * 4)
     A, B = normal(n, 7), normal(4, 7, seed=1).T if transposed else normal(7, 4, seed=1)
     out = np.full((n, 4), np.nan)
-    assert product(A, B, out) is out
+    assert blocked_matmul(A, B, out) is out
     assert np.allclose(out, A @ B, rtol=0, atol=1e-14)
 
 
@@ -62,7 +62,7 @@ def test_a_product_is_made_in_parts_where_a_few_are_enough(monkeypatch, n, piece
     monkeypatch.setattr(backend, "_SMALL_TRANSPOSED", 10 * 4 if transposed else 1)
     seen, matmul = [], np.matmul
     monkeypatch.setattr(np, "matmul", lambda A, B, out: seen.append(len(A)) or matmul(A, B, out=out))
-    product(normal(n, 7), normal(4, 7).T if transposed else normal(7, 4), np.empty((n, 4)))
+    blocked_matmul(normal(n, 7), normal(4, 7).T if transposed else normal(7, 4), np.empty((n, 4)))
     assert len(seen) == pieces
     assert sum(seen) == n
 
@@ -86,8 +86,8 @@ def test_on_the_cpu_random_numbers_are_those_of_the_generator_and_nothing_else_i
 
 def test_numbers_of_numpy_and_python_become_python_floats():
     for x in (np.float32(0.5), np.array(0.5), 0.5):
-        assert type(double(x)) is float
-        assert double(x) == 0.5
+        assert type(to_float64(x)) is float
+        assert to_float64(x) == 0.5
     assert to_floats(np.float32(0.5), 2) == [0.5, 2.0]
 
 
@@ -104,7 +104,7 @@ def test_powers_of_2_are_chosen_where_they_are_fast(monkeypatch, platform, targe
     introspect = pytest.importorskip("numpy.lib.introspect", reason="it came with NumPy 2.1")
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(introspect, "opt_func_info", lambda *_: {"exp2": {"ff": {"current": target}}})
-    name, unit = fastest_power()
+    name, unit = fastest_exp()
     assert name == expected
     assert getattr(np, name)(3 / unit) == pytest.approx(np.exp(3))
 
@@ -112,13 +112,13 @@ def test_powers_of_2_are_chosen_where_they_are_fast(monkeypatch, platform, targe
 def test_a_numpy_that_knows_nothing_of_exp2_computes_powers_of_e(monkeypatch):
     introspect = pytest.importorskip("numpy.lib.introspect", reason="it came with NumPy 2.1")
     monkeypatch.setattr(introspect, "opt_func_info", lambda *_: {})
-    assert fastest_power() == ("exp", 1.0)
+    assert fastest_exp() == ("exp", 1.0)
 
 
 def test_an_old_numpy_computes_powers_of_e(monkeypatch):
     monkeypatch.delattr(np.lib, "introspect", raising=False)
     monkeypatch.setitem(sys.modules, "numpy.lib.introspect", None)
-    assert fastest_power() == ("exp", 1.0)
+    assert fastest_exp() == ("exp", 1.0)
 
 
 def test_the_cpu_has_no_memory_of_a_gpu():

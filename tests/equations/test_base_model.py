@@ -233,7 +233,7 @@ REFUSED = {
     "a claim of a large buffer": (b"\x80\x05\x96" + struct.pack("<Q", 10**12) + b"x.", "is damaged"),
     "a frame without end": (b"\x80\x04\x95" + struct.pack("<Q", 2**63) + b"x.", "is damaged"),
     "tuples that double": (b"\x80\x03)" + b"q\x01h\x01\x86" * 10**4 + b"a.", "is damaged"),
-    "tuples that double, as a name": (b"\x80\x04)" + b"q\x01h\x01\x86" * 10**4 + b"h\x01\x93.", "is damaged"),
+    "tuples that to_float64, as a name": (b"\x80\x04)" + b"q\x01h\x01\x86" * 10**4 + b"h\x01\x93.", "is damaged"),
     "tuples, one in another": (b"\x80\x03N" + b"\x85" * 99_000 + b".", "got something else"),
     "text of which Python warns": (b"\x80\x03S'\\q'\n.", "is damaged|the pickle operation STRING"),
     "text as a list": (pickled(b"x" * 100, 0), "the pickle operation"),

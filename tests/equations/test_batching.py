@@ -74,7 +74,7 @@ def sentences_of(batches):
     """What is read in one epoch: of each batch, the words of each sentence, put together from windows, and labels."""
     read = []
     for x, t in batches:
-        if batches.begins:
+        if batches.resets_state:
             words, labels, order = {}, {}, None
             read.append((words, labels))
         if batches.packed:
@@ -150,15 +150,15 @@ def test_buckets_hold_sentences_of_like_length():
 def test_an_epoch_that_was_broken_off_goes_on_where_it_was(packed):
     whole, broken, resumed = (SentenceBatches(SENTENCES, 2, 2, packed=packed, seed=5) for _ in range(3))
     list(whole), list(broken)
-    expected = [(x, whole.begins, whole.words) for x, _ in whole]
+    expected = [(x, whole.resets_state, whole.words) for x, _ in whole]
     found = []
     for x, _ in broken:
-        found.append((x, broken.begins, broken.words))
+        found.append((x, broken.resets_state, broken.words))
         if broken.position == 4:
             break
     resumed.epoch, resumed.position = broken.epoch, broken.position
     assert (resumed.epoch, resumed.position) == (1, 4)
-    found += [(x, resumed.begins, resumed.words) for x, _ in resumed]
+    found += [(x, resumed.resets_state, resumed.words) for x, _ in resumed]
     assert (resumed.epoch, resumed.position) == (2, 0)
     assert [other[1:] for other in found] == [other[1:] for other in expected]
     for (x, *_), (y, *_) in zip(found, expected, strict=True):

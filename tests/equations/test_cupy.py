@@ -28,7 +28,7 @@ from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
 from common import backend, functions, layers, optimizer, time_layers
 from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_floats, to_gpu
-from common.batching import OffsetBatches, SentenceBatches, deal
+from common.batching import OffsetBatches, SentenceBatches, make_batches
 from common.evaluation import evaluate, evaluate_windows
 from common.fast import recurrent_layers
 from common.generation import generate
@@ -40,8 +40,8 @@ from common.layers import (
     Dropout,
     Embedding,
     Gate,
-    IdentityWithLoss,
     MatMul,
+    MeanSquaredError,
     OneGateGRU,
     Sigmoid,
     SigmoidWithLoss,
@@ -59,10 +59,10 @@ from common.time_layers import (
     TimeDropout,
     TimeEmbedding,
     TimeGRU,
-    TimeIdentityWithLoss,
     TimeLast,
     TimeLSTM,
     TimeMean,
+    TimeMeanSquaredError,
     TimeRecurrent,
     TimeRNN,
     TimeSigmoidWithLoss,
@@ -479,12 +479,12 @@ LAYERS = {
     "Embedding": (lambda w: Embedding(w(V, D)), lambda x: [ids(20)], [(20, D)]),
     "Dropout": (lambda w: Dropout(0.4, np.random.default_rng(3)), lambda x: [x(N, D)], [(N, D)]),
     "SoftmaxWithLoss": (lambda w: SoftmaxWithLoss(), lambda x: [x(N, V), labels(N)], []),
-    "IdentityWithLoss": (lambda w: IdentityWithLoss(), lambda x: [x(N, D), 2 * x(N, D)], []),
+    "MeanSquaredError": (lambda w: MeanSquaredError(), lambda x: [x(N, D), 2 * x(N, D)], []),
     "Gate": (lambda w: Gate(w(D, D), w(D)), lambda x: [x(N, D)], [(N, D)]),
     "TimeEmbedding": (lambda w: TimeEmbedding(w(V, D)), lambda x: [ids(N, T)], [(N, T, D)]),
     "TimeAffine": (lambda w: TimeAffine(w(D, H), w(H)), lambda x: [x(N, T, D)], [(N, T, H)]),
     "TimeSoftmaxWithLoss": (lambda w: TimeSoftmaxWithLoss(), lambda x: [x(N, T, V), labels(N, T)], []),
-    "TimeIdentityWithLoss": (lambda w: TimeIdentityWithLoss(), lambda x: [x(N, T, D), 2 * x(N, T, D)], []),
+    "TimeMeanSquaredError": (lambda w: TimeMeanSquaredError(), lambda x: [x(N, T, D), 2 * x(N, T, D)], []),
     "TimeMean": (lambda w: TimeMean(), lambda x: [x(N, T, D)], [(N, D)]),
     "TimeLast": (lambda w: TimeLast(), lambda x: [x(N, T, D)], [(N, D)]),
     "TimeLast, bidirectional": (lambda w: TimeLast(bidirectional=True), lambda x: [x(N, T, D)], [(N, D)]),
@@ -601,7 +601,7 @@ def test_numpy_arrays_are_brought_together_on_the_gpu_in_two_copies(gpu, bring_t
     there = bring_together(sequences, xp=gpu)
     assert_crossed(2, 0)
     layout = there.layout
-    indices = ("starts", "lengths", "order", "step", "sequence", "old", "last", "reversed", "place")
+    indices = ("starts", "lengths", "order", "step", "sequence", "previous", "final", "reversed", "inverse_order")
     assert_on_gpu([there, *(getattr(layout, name) for name in indices)])
     assert_crossed(2, 0)
     here = bring_together(sequences)
@@ -1050,7 +1050,7 @@ def test_a_batch_of_sentences_sends_one_small_array_and_its_windows_nothing(gpu,
 
 
 def batches_of_epoch(batches, epoch):
-    return deal(batches.lengths, batches.batch_size, np.random.default_rng([batches.seed, epoch]))
+    return make_batches(batches.lengths, batches.batch_size, np.random.default_rng([batches.seed, epoch]))
 
 
 def test_measuring_waits_once(gpu):

@@ -7,7 +7,7 @@ import pytest
 
 from dataset import ag_news, sotu
 from dataset.corpus import DatasetError, split_words
-from dataset.labelled import Labelled
+from dataset.labelled import LabelledTexts
 from dataset.word_vectors import load_vectors
 
 # AG News
@@ -107,7 +107,7 @@ def test_eras_of_the_messages():
 
 def test_checksum_changes_with_texts_classes_and_splits():
     def sha(classes=("a", "b"), train=(("x", 0), ("y", 1)), valid=(("z", 1),)):
-        return Labelled("n", list(classes), list(train), list(valid), []).sha256
+        return LabelledTexts("n", list(classes), list(train), list(valid), []).sha256
 
     assert sha() == sha()
     others = [sha(classes=("a", "c")), sha(train=(("x", 1), ("y", 1))), sha(train=(("x", 0),)), sha(valid=())]

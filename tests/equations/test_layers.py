@@ -15,7 +15,7 @@ from common.layers import (
     Dropout,
     Embedding,
     Gate,
-    IdentityWithLoss,
+    MeanSquaredError,
     OneGateGRU,
     SoftmaxWithLoss,
 )
@@ -238,20 +238,20 @@ def test_loss_of_huge_logits_is_finite():
 
 
 def test_identity_with_loss_by_hand():
-    layer = IdentityWithLoss()
+    layer = MeanSquaredError()
     assert layer.forward(np.array([[1.0, 2.0], [0.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])) == (4 + 9) / 4
     assert layer.backward(2.0).tolist() == [[0, 2], [0, 3]]
 
 
 def test_identity_with_loss_gradients():
     x, t = normal(3, 2), normal(3, 2, seed=1)
-    layer = IdentityWithLoss()
+    layer = MeanSquaredError()
     assert_layer_gradients(layer, lambda: layer.forward(x, t), {"x": x})
 
 
 def test_squared_errors_of_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"got \(3, 1\) and \(3,\)"):
-        IdentityWithLoss().forward(np.zeros((3, 1)), np.zeros(3))
+        MeanSquaredError().forward(np.zeros((3, 1)), np.zeros(3))
 
 
 def test_dropout_gradients():

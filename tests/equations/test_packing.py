@@ -34,7 +34,7 @@ def test_rows_are_those_of_the_picture():
     assert layout.sequence.tolist() == [0, 1, 2, 0, 1, 0, 1, 0, 0]
     assert layout.step.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 4]
     assert layout.lengths.tolist() == [5, 3, 1]
-    assert packed.data[layout.last].tolist() == ["b4", "a2", "c0"]
+    assert packed.data[layout.final].tolist() == ["b4", "a2", "c0"]
     assert packed.data[layout.reversed].tolist() == ["b4", "a2", "c0", "b3", "a1", "b2", "a0", "b1", "b0"]
     assert packed.shape == (3, 5)
     assert packed.size == 9
@@ -66,7 +66,7 @@ def test_padded_rows_are_a_rectangle_that_knows_its_lengths():
     layout = padded.layout
     assert layout.batch_sizes == [3, 3, 3]
     assert layout.lengths.tolist() == [3, 1, 2]
-    assert padded.data[layout.last].tolist() == [3, 4, 6]
+    assert padded.data[layout.final].tolist() == [3, 4, 6]
     assert padded.data[layout.reversed].tolist() == [3, 4, 6, 2, 9, 5, 1, 9, 9]
 
 

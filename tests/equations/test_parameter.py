@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import normal
 
-from common.fast.flat_buffer import FlatBuffer, joined
+from common.fast.flat_buffer import FlatBuffer, flat_buffers
 from common.layers import RNN, Affine, Layer, MatMul
 from common.parameter import Parameter, shared_memory, unique_parameters
 
@@ -46,7 +46,7 @@ def test_the_first_gradient_of_a_pass_replaces_and_the_others_add(first, second,
     grad = W.base.grad
     W.add_grad(normal(3, 2))
     for _ in range(2):
-        W.base.is_old = True
+        W.base.is_stale = True
         for way in (first, second):
             WAYS[way][0](W)
         assert np.array_equal(W.grad, WAYS[first][1] + WAYS[second][1])
@@ -64,7 +64,7 @@ def test_a_layer_that_gives_a_second_time_begins_a_new_pass():
 def test_reading_a_gradient_does_not_change_it():
     W = Parameter(normal(3))
     W.add_grad(np.ones(3))
-    W.is_old = True
+    W.is_stale = True
     assert W.grad.tolist() == [1, 1, 1]
     assert W.T.grad.tolist() == [1, 1, 1]
 
@@ -229,7 +229,7 @@ def test_laid_out_parameters_keep_values_and_shapes_and_are_parts_of_one_array()
     (W, b), buffer = laid_out((2, 3), (3,))
     assert np.array_equal(W.data, normal(2, 3))
     assert np.array_equal(b.data, normal(3))
-    (data,), (grad,) = joined(buffer.params, buffer.grads)
+    (data,), (grad,) = flat_buffers(buffer.params, buffer.grads)
     assert np.array_equal(data, [*normal(2, 3).ravel(), *normal(3)])
     W.add_grad(np.ones((2, 3)))
     assert np.array_equal(grad, [1, 1, 1, 1, 1, 1, 0, 0, 0])
@@ -242,12 +242,12 @@ def test_lists_are_joined_together_or_not_at_all():
     _, others = laid_out((3,), (3,))
     _, wide = laid_out((2,), (4,))
     params, grads = buffer.params, buffer.grads
-    assert len(joined(params, others.grads)[1]) == 1
+    assert len(flat_buffers(params, others.grads)[1]) == 1
     sums = [g + 1 for g in grads]
     for other in (sums, [b.grad, W.grad], grads[::-1], list(grads), grads[:1], wide.grads, []):
-        assert joined(params, other) == (params, other)
+        assert flat_buffers(params, other) == (params, other)
     grads.reverse()
-    assert joined(params, grads) == (params, grads)
+    assert flat_buffers(params, grads) == (params, grads)
 
 
 def test_w_and_b_are_one_matrix_only_where_they_are_neighbours():

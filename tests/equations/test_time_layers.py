@@ -20,10 +20,10 @@ from common.time_layers import (
     TimeDropout,
     TimeEmbedding,
     TimeGRU,
-    TimeIdentityWithLoss,
     TimeLast,
     TimeLSTM,
     TimeMean,
+    TimeMeanSquaredError,
     TimeRNN,
     TimeSoftmaxWithLoss,
 )
@@ -283,7 +283,7 @@ def test_time_softmax_with_loss_gradients(ignored):
 
 def test_time_identity_with_loss_is_the_mean_over_all_steps():
     xs, ts = normal(2, 3, 1), normal(2, 3, 1, seed=1)
-    layer = TimeIdentityWithLoss()
+    layer = TimeMeanSquaredError()
     assert layer.forward(xs, ts) == pytest.approx(((xs - ts) ** 2).mean(), rel=1e-14)
     assert np.allclose(layer.backward(3.0), 3 * 2 * (xs - ts) / 6, rtol=0, atol=1e-15)
     assert_layer_gradients(layer, lambda: layer.forward(xs, ts), {"xs": xs})

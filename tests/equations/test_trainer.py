@@ -131,7 +131,7 @@ def test_a_second_fit_goes_on(tmp_path):
 
 @pytest.mark.parametrize("end", [0.35, 1.0])  # inside the first epoch, of 20 steps, and at its end
 def test_a_record_that_is_enough_ends_the_training_with_its_epoch(end, capsys):
-    trainer = fit(max_epoch=5, eval_interval=7, on_record=lambda record: record["epoch"] == end, verbose=False)
+    trainer = fit(max_epoch=5, eval_interval=7, callback=lambda record: record["epoch"] == end, verbose=False)
     assert [record["epoch"] for record in trainer.history] == [0.35, 0.7, 1]
     assert trainer.optimizer.t == 20
     assert not trainer.interrupted
@@ -150,7 +150,7 @@ def test_what_is_done_with_a_record_does_not_slow_training_down(monkeypatch):
     model = build()
     backward = model.backward
     monkeypatch.setattr(model, "backward", lambda: (slow(0.5), backward()))  # 20 words in half a second
-    trainer = fit(model, max_epoch=2, eval_interval=5, on_record=lambda record: slow(100.0))
+    trainer = fit(model, max_epoch=2, eval_interval=5, callback=lambda record: slow(100.0))
     assert {record["tokens_per_second"] for record in trainer.history} == {40.0}
 
 
@@ -209,7 +209,7 @@ def test_the_trainer_equals_the_plain_loop_over_windows_of_sentences():
     batches = SentenceBatches(sentences, 3, 4)
     for _ in range(2):
         for x, t in batches:
-            if batches.begins:
+            if batches.resets_state:
                 model.reset_state()
             losses.append((float(model.forward(x, t)), x.size))
             model.backward()

@@ -419,7 +419,7 @@ def everything(training):
         [[None if x is None else x.tobytes() for x in state] for state in training.model.state],
         {name: x for name, x in vars(training.optimizer).items() if isinstance(x, (int, float))},
         json.dumps([training.trainer.state, training.trainer.history]),
-        [getattr(training.batches, name) for name in training.batches.progress],
+        [getattr(training.batches, name) for name in training.batches.state_keys],
         training.rng.bit_generator.state,
     )
 

@@ -16,7 +16,7 @@ from ch05_rnn import train_classifier, train_rnnlm
 from ch06_gated import memorize
 from common.backend import cores
 from common.batching import OffsetBatches, SentenceBatches
-from common.runs.distributed import ALONE, launched
+from common.runs.distributed import SINGLE_PROCESS, launched
 
 WORKER = Path(__file__).with_name("train_in_ranks.py")
 SECONDS = 30  # in which a training with a dead rank must have ended; 10 times what it takes
@@ -95,7 +95,7 @@ def test_a_training_goes_on_with_another_number_of_ranks(outcomes, tmp_path, bef
 @pytest.mark.parametrize("how", ["one rank", "no launcher", "no MPI"])
 def test_a_training_in_ranks_goes_on_alone(tmp_path, monkeypatch, how):
     options = ["--corpus", write_text(tmp_path / "text.txt"), "--epochs", 2, "--seed", 3]
-    # Ranks have dropout masks of their own, whatever their number.
+    # DataParallel have dropout masks of their own, whatever their number.
     mpi, dropout = (["--no-mpi"], 0) if how == "no MPI" else (["--mpi"], 0.3)
     options += [
         "--dropout",
@@ -145,7 +145,7 @@ def test_a_full_disk_ends_all_ranks_and_leaves_the_last_checkpoint(tmp_path):
     code, _, errors = run(2, WORKER, tmp_path, "fill_the_disk", folder=tmp_path, timeout=SECONDS)
     assert code == 1
     assert errors.count("the file that was there is unchanged") == 1
-    trainer, batches, _, checkpoint = begin("plain", ALONE, tmp_path / "full")
+    trainer, batches, _, checkpoint = begin("plain", SINGLE_PROCESS, tmp_path / "full")
     checkpoint.restore(trainer, batches)
     assert trainer.iteration == 4
 
@@ -358,18 +358,18 @@ def test_the_shares_of_ranks_make_up_each_batch():
     xs = np.arange(100)
     sentences = [np.arange(n) for n in (2, 9, 4, 5, 7, 3, 2)]
     for make in (
-        lambda mine: OffsetBatches(xs, xs, 5, 4, mine=mine),
-        lambda mine: SentenceBatches(sentences, 4, 3, mine=mine),
-        lambda mine: SentenceBatches(sentences, 4, 3, packed=False, mine=mine),
+        lambda shard: OffsetBatches(xs, xs, 5, 4, shard=shard),
+        lambda shard: SentenceBatches(sentences, 4, 3, shard=shard),
+        lambda shard: SentenceBatches(sentences, 4, 3, packed=False, shard=shard),
     ):
-        whole = [(batches.words, batches.share) for batches in [make(slice(None))] for _ in batches]
+        whole = [(batches.words, batches.token_share) for batches in [make(slice(None))] for _ in batches]
         shares = np.zeros(len(whole))
         for rank in range(3):
             batches = make(slice(rank, None, 3))
             for k, (x, t) in enumerate(batches):
                 assert (batches.words, 1) == whole[k]
-                shares[k] += batches.share
+                shares[k] += batches.token_share
                 if x is None:
                     assert t is None
-                    assert batches.share == 0
+                    assert batches.token_share == 0
         np.testing.assert_allclose(shares, 1)

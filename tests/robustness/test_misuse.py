@@ -25,9 +25,9 @@ from common.layers import (
     Affine,
     Embedding,
     Gate,
-    IdentityWithLoss,
     Layer,
     MatMul,
+    MeanSquaredError,
     SigmoidWithLoss,
     SoftmaxWithLoss,
 )
@@ -43,10 +43,10 @@ from common.time_layers import (
     TimeDropout,
     TimeEmbedding,
     TimeGRU,
-    TimeIdentityWithLoss,
     TimeLast,
     TimeLSTM,
     TimeMean,
+    TimeMeanSquaredError,
     TimeRNN,
     TimeSoftmaxWithLoss,
 )
@@ -778,7 +778,7 @@ def test_names_are_never_given_twice(tmp_path, kind):
         else:
             names = ["W_2", "W", "W", "W"] if kind == "named like a number" else [""] * 4
             layers = [MatMul(Parameter(normal(D, D, seed=seed + k), name)) for k, name in enumerate(names)]
-        return Model(layers, TimeIdentityWithLoss() if kind == "two of both directions" else IdentityWithLoss())
+        return Model(layers, TimeMeanSquaredError() if kind == "two of both directions" else MeanSquaredError())
 
     a, b = make(1), make(9)
     names = [p.name for p in a.parameters]
@@ -874,7 +874,7 @@ class OwnDropout:
 
 def test_layers_of_the_readers_own_are_laid_out_by_nobody_and_predict_leaves_them_alone():
     model = language_model(OwnAffine(D, H), OwnDropout())
-    model.lay_out()
+    model.flatten_parameters()
     own = model.layers[1]
     kept = own.params[0].copy()
     np.random.seed(0)
@@ -911,7 +911,7 @@ def test_scores_and_inputs_may_be_whole_numbers(dtype):
         (SoftmaxWithLoss(), x, t),
         (TimeSoftmaxWithLoss(), x[None], t[None]),
         (SigmoidWithLoss(), x, yes),
-        (IdentityWithLoss(), x, x[::-1]),
+        (MeanSquaredError(), x, x[::-1]),
         (TimeAffineSoftmaxWithLoss(normal(3, V), np.zeros(V)), x[None], t[None]),
     ]
     for layer, whole, labels in cases:

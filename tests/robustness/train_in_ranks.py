@@ -20,7 +20,7 @@ from common.batching import OffsetBatches, SentenceBatches
 from common.optimizer import SGD, Adam
 from common.runs import distributed
 from common.runs.checkpoint import Checkpoint
-from common.runs.distributed import ALONE, Alone, Ranks
+from common.runs.distributed import SINGLE_PROCESS, DataParallel, SingleProcess
 from common.trainer import RnnlmTrainer
 
 V = 12
@@ -42,19 +42,19 @@ CASES = {
 }
 
 
-def build(name: str, ranks: Alone) -> tuple[RnnlmTrainer, OffsetBatches | SentenceBatches, dict]:
+def build(name: str, ranks: SingleProcess) -> tuple[RnnlmTrainer, OffsetBatches | SentenceBatches, dict]:
     """A trainer, what it trains on, and what it measures."""
     model_class, options, sentences = CASES[name]
     model = model_class(V, 8, 8, **options, dtype=np.float64, rng=np.random.default_rng(1))
     trainer = RnnlmTrainer(model, SGD(0.5) if name == "plain" else Adam(0.01), ranks)
     if sentences is None:
-        batches = OffsetBatches(TEXT[:-1], TEXT[1:], **OFFSET, mine=ranks.mine)
+        batches = OffsetBatches(TEXT[:-1], TEXT[1:], **OFFSET, shard=ranks.shard)
         return trainer, batches, {"valid": (TEXT[:99], TEXT[1:100])}
-    batches = SentenceBatches(SENTENCES, 5, 4, **sentences, mine=ranks.mine)
-    return trainer, batches, {"valid": SentenceBatches(SENTENCES, 4, 4, shuffled=False, mine=ranks.mine)}
+    batches = SentenceBatches(SENTENCES, 5, 4, **sentences, shard=ranks.shard)
+    return trainer, batches, {"valid": SentenceBatches(SENTENCES, 4, 4, shuffled=False, shard=ranks.shard)}
 
 
-def train(name: str, ranks: Alone = ALONE, epochs: int = 3) -> dict[str, np.ndarray]:
+def train(name: str, ranks: SingleProcess = SINGLE_PROCESS, epochs: int = 3) -> dict[str, np.ndarray]:
     """Train, and return all weights and all perplexities."""
     trainer, batches, valid = build(name, ranks)
     trainer.fit_batches(batches, epochs, 0.5, 3, **valid, lr_decay=2)
@@ -67,25 +67,25 @@ def outcome(trainer: RnnlmTrainer) -> dict[str, np.ndarray]:
     return {"history": history, **{p.name: p.data for p in trainer.model.parameters}}
 
 
-def assert_same_on_all(ranks: Ranks, arrays: dict[str, np.ndarray]) -> None:
+def assert_same_on_all(ranks: DataParallel, arrays: dict[str, np.ndarray]) -> None:
     """The weights of all ranks must be the same bytes, though they are never sent."""
     for name, x in arrays.items():
         others = ranks.comm.allgather(x.tobytes())
         assert all(other == others[0] for other in others), name
 
 
-def train_all(ranks: Ranks, folder: Path) -> None:
+def train_all(ranks: DataParallel, folder: Path) -> None:
     found = {}
     for name in CASES:
         arrays = train(name, ranks)
         assert_same_on_all(ranks, arrays)
         found |= {f"{name}/{key}": x for key, x in arrays.items()}
-    if ranks.writes:
+    if ranks.is_main:
         np.savez(folder / f"{ranks.size}.npz", **found)
 
 
 @contextmanager
-def pressed_by_the_last(ranks: Ranks, step: int):
+def pressed_by_the_last(ranks: DataParallel, step: int):
     """Ctrl-C, on the last rank alone."""
     count = 0
 
@@ -94,14 +94,17 @@ def pressed_by_the_last(ranks: Ranks, step: int):
         count += 1
         return count >= step and ranks.rank == ranks.size - 1
 
-    usual, trainer_module.patient_ctrl_c = trainer_module.patient_ctrl_c, contextmanager(lambda: iter([pressed]))
+    usual, trainer_module.deferred_interrupt = (
+        trainer_module.deferred_interrupt,
+        contextmanager(lambda: iter([pressed])),
+    )
     try:
         yield
     finally:
-        trainer_module.patient_ctrl_c = usual
+        trainer_module.deferred_interrupt = usual
 
 
-def stop(ranks: Ranks, folder: Path) -> None:
+def stop(ranks: DataParallel, folder: Path) -> None:
     """Train each case until somebody presses Ctrl-C, in the middle of a batch, and leave a checkpoint.
 
     After step 6, all sentences of rank 1 of 2 have ended, and one of rank 0 goes on.
@@ -117,7 +120,7 @@ def stop(ranks: Ranks, folder: Path) -> None:
             assert trainer.iteration == step
 
 
-def go_on(ranks: Ranks, folder: Path) -> None:
+def go_on(ranks: DataParallel, folder: Path) -> None:
     """Go on with what ``stop`` has left."""
     for step in (5, 6):
         found = {}
@@ -126,19 +129,19 @@ def go_on(ranks: Ranks, folder: Path) -> None:
             checkpoint.restore(trainer, batches)
             trainer.fit_batches(batches, 3 - trainer.epoch, 0.5, 3, **valid, lr_decay=2)
             found |= {f"{name}/{key}": x for key, x in outcome(trainer).items()}
-        if ranks.writes:
+        if ranks.is_main:
             np.savez(folder / f"resumed after {step}.npz", **found)
 
 
-def begin(name: str, ranks: Ranks, run: Path) -> tuple:
+def begin(name: str, ranks: DataParallel, run: Path) -> tuple:
     trainer, batches, valid = build(name, ranks)
-    if ranks.writes:
+    if ranks.is_main:
         run.mkdir(exist_ok=True)
     rng = trainer.model.layers[1].rng.source if "dropout" in name else np.random.default_rng(0)
     return trainer, batches, valid, Checkpoint(run, rng)
 
 
-def fail(ranks: Ranks, folder: Path) -> None:
+def fail(ranks: DataParallel, folder: Path) -> None:
     """An error on the last rank, while the others go on and wait for it."""
     trainer, batches, _ = build("plain", ranks)
     if ranks.rank == ranks.size - 1:
@@ -146,7 +149,7 @@ def fail(ranks: Ranks, folder: Path) -> None:
     trainer.fit_batches(batches, 1000)
 
 
-def hang_up(ranks: Ranks, folder: Path) -> None:
+def hang_up(ranks: DataParallel, folder: Path) -> None:
     """The last rank says good-bye in the middle, as a script does that has found an error in its options."""
     if ranks.rank == ranks.size - 1:
         print("a line for the user", file=sys.stderr)
@@ -154,7 +157,7 @@ def hang_up(ranks: Ranks, folder: Path) -> None:
     ranks.wait()
 
 
-def lose(ranks: Ranks, folder: Path) -> None:
+def lose(ranks: DataParallel, folder: Path) -> None:
     """A loss that is not finite on one rank alone."""
     trainer, batches, _ = build("plain", ranks)
     forward = trainer.model.forward
@@ -162,7 +165,7 @@ def lose(ranks: Ranks, folder: Path) -> None:
     trainer.fit_batches(batches, 1)
 
 
-def skip(ranks: Ranks, folder: Path) -> None:
+def skip(ranks: DataParallel, folder: Path) -> None:
     """Skip two steps whose loss is not finite on the last rank alone, or on one process."""
     trainer, batches, _ = build("plain", ranks)
     forward, made = trainer.model.forward, []
@@ -175,12 +178,12 @@ def skip(ranks: Ranks, folder: Path) -> None:
     trainer.fit_batches(batches, 2, 0.5, 3, skip_bad_steps=True)
     found = outcome(trainer)
     assert_same_on_all(ranks, found)
-    if ranks.writes:
+    if ranks.is_main:
         np.savez(folder / f"skip {ranks.size}.npz", **found)
     print(trainer.skipped, "skipped")
 
 
-def fill_the_disk(ranks: Ranks, folder: Path) -> None:
+def fill_the_disk(ranks: DataParallel, folder: Path) -> None:
     """Rank 0 cannot write the checkpoint that comes after step 5."""
     import resource
 
@@ -190,19 +193,19 @@ def fill_the_disk(ranks: Ranks, folder: Path) -> None:
 
     def filling_update(params: list[np.ndarray], grads: list[np.ndarray]) -> None:
         update(params, grads)
-        if trainer.optimizer.t == 5 and ranks.writes:
+        if trainer.optimizer.t == 5 and ranks.is_main:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
 
     trainer.optimizer.update = filling_update
     trainer.fit_batches(batches, 2, checkpoint=checkpoint)
 
 
-def interrupt(ranks: Ranks, folder: Path) -> None:
+def interrupt(ranks: DataParallel, folder: Path) -> None:
     """Ctrl-C, on all ranks, while they do not train."""
     raise KeyboardInterrupt
 
 
-def interrupt_twice(ranks: Ranks, folder: Path) -> None:
+def interrupt_twice(ranks: DataParallel, folder: Path) -> None:
     """Ctrl-C on the last rank, and again while it says so; the others wait for it."""
     if ranks.rank == ranks.size - 1:
         signal.signal(signal.SIGALRM, signal.default_int_handler)
@@ -211,7 +214,7 @@ def interrupt_twice(ranks: Ranks, folder: Path) -> None:
     ranks.wait()
 
 
-def count(ranks: Ranks, folder: Path) -> None:
+def count(ranks: DataParallel, folder: Path) -> None:
     """Say which arrays are added up in one step, by their bytes, and how many bytes all gradients have."""
     added, comm = [], ranks.comm
 
@@ -230,7 +233,7 @@ def count(ranks: Ranks, folder: Path) -> None:
     print(*added, sum(g.nbytes for g in trainer.model.grads))
 
 
-def threads(ranks: Ranks, folder: Path) -> None:
+def threads(ranks: DataParallel, folder: Path) -> None:
     """Say how many threads each rank's BLAS has."""
     from threadpoolctl import threadpool_info
 
@@ -241,5 +244,5 @@ if __name__ == "__main__":
     if "WORKER_CORES" in os.environ:
         distributed.cores = lambda: int(os.environ["WORKER_CORES"])
     folder, *what = sys.argv[1:]
-    with Ranks() as ranks:
+    with DataParallel() as ranks:
         globals()[what[0] if what else "train_all"](ranks, Path(folder))

@@ -53,12 +53,12 @@ def test_each_record_is_handed_on_while_the_model_can_be_used():
     words, found = np.arange(101) % 7, []
     model = train_rnnlm.SimpleRnnlm(7, 4, 5, rng=np.random.default_rng(0))
 
-    def on_record(record):
+    def callback(record):
         with model.evaluating():
             model.predict(words[None, :3])
         found.append(record)
 
-    history = RnnlmTrainer(model, SGD(1.0)).fit(words[:-1], words[1:], 2, 5, 4, eval_interval=2, on_record=on_record)
+    history = RnnlmTrainer(model, SGD(1.0)).fit(words[:-1], words[1:], 2, 5, 4, eval_interval=2, callback=callback)
     assert found == history
     assert len(found) == 6
 

@@ -22,7 +22,7 @@ from common.classifier_trainer import ClassifierTrainer
 from common.packing import pack
 from common.runs import classification
 from dataset import sotu
-from dataset.labelled import Labelled
+from dataset.labelled import LabelledTexts
 
 SCRIPTS = {"rnn-classifier": train_rnn.main, "lstm-classifier": train_lstm.main}
 EACH_SCRIPT = pytest.mark.parametrize("name", SCRIPTS)
@@ -144,7 +144,7 @@ def test_test_accuracy_is_that_of_the_best_weights(run, news, monkeypatch):
 
 def test_max_texts_are_spread_over_all(run, monkeypatch):
     texts = [(f"word{k} and", k // 50) for k in range(100)]
-    monkeypatch.setattr(sotu, "load_eras", lambda: Labelled("sotu", ["a", "b"], texts, texts, texts))
+    monkeypatch.setattr(sotu, "load_eras", lambda: LabelledTexts("sotu", ["a", "b"], texts, texts, texts))
     _, output = run(SCRIPTS["rnn-classifier"], *SMALL, "--max-texts", 10)
     assert "corpus sotu: 10 texts to train, 10 valid, 10 test, 2 classes, vocabulary 15, " in output
     assert "always the most frequent class: 0.5000" in output
@@ -307,7 +307,7 @@ BAD_VALUES = {
 def test_bad_values_are_one_line(error_line, tmp_path, monkeypatch, option, value):
     monkeypatch.chdir(tmp_path)
     texts = [("a b c", 0), ("d e f", 1)]
-    monkeypatch.setattr(sotu, "load_eras", lambda: Labelled("sotu", ["a", "b"], texts, texts, texts))
+    monkeypatch.setattr(sotu, "load_eras", lambda: LabelledTexts("sotu", ["a", "b"], texts, texts, texts))
     error_line(train_lstm.main, [option, value])
 
 

@@ -24,7 +24,7 @@ from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.model import Model
 from common.optimizer import Adam, Optimizer
 from common.runs import sentence_training
-from common.runs.distributed import ALONE
+from common.runs.distributed import SINGLE_PROCESS
 from dataset.tokenizer import WordTokenizer
 
 REPOSITORY = Path(common.__file__).parents[1]
@@ -163,7 +163,7 @@ def test_documents_go_to_the_gpu_in_one_copy(stand_in):
     model.to_gpu()
     args = Namespace(batch_size=2, time_size=3, padded=False, bucketed=False, seed=0)
     strict_cupy.reset_counts()
-    batches = sentence_training.make_batches(args, model, tokenizer, documents, ALONE, shuffled=True)
+    batches = sentence_training.make_batches(args, model, tokenizer, documents, SINGLE_PROCESS, shuffled=True)
     assert strict_cupy.counts == {"to_device": 1, "to_host": 0}
     assert all(isinstance(x.data, strict_cupy.ndarray) for window in batches for x in window)
 

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from ch06_gated import train_sequences, train_sine
 from ch06_gated.lstm_lm import LstmLm
 from ch06_gated.train_sequences import numbers, recite
-from ch06_gated.train_sine import make_network, random_windows, run_free, sine
+from ch06_gated.train_sine import free_run, make_network, random_windows, sine
 from common.functions import softmax
 from common.gradient_check import check_gradients
 from common.runs import plotting
@@ -62,7 +62,7 @@ def test_random_windows_are_parts_of_the_wave_and_what_follows():
 def test_running_free_is_hearing_what_was_said():
     model = make_network(3, 0.5, np.random.default_rng(0))
     heard = sine(1)[:10]
-    said = run_free(model, heard, 4)
+    said = free_run(model, heard, 4)
     assert said.shape == (4, 1)
     for k in range(4):  # the whole past at once, from zeros
         model.reset_state()
