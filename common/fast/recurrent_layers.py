@@ -12,6 +12,7 @@ import numpy as np
 
 from common.backend import Array, blocked_matmul, cache_blocks, fits_cache, get_array_module
 from common.checks import check_shape
+from common.fast.fused import fused_steps
 from common.layers import Layer, check_recurrent_weights, split
 from common.packing import PackedSequence, UniqueRows, from_rows, to_rows, to_rows_like
 from common.parameter import Parameter, Weight
@@ -149,8 +150,10 @@ class TimeRecurrent(Layer):
             a += self.b.data[: a.shape[1]]
             a.take(self.groups.index, axis=0, out=self.gates, mode="clip")  # this mode needs no buffer
         self._allocate()
+        fused = fused_steps(self)
+        step = fused[0] if fused else self._step
         for rows_t, rows_prev in zip(self.layout.rows, self.layout.rows_prev):
-            self._step(xp, rows_t, rows_prev)
+            step(xp, rows_t, rows_prev)
         self.h, self._order = self._final(self.hs_new), self.layout.order
         self.remember()
         hs = from_rows(self.hs_new, self.layout)
@@ -181,15 +184,18 @@ class TimeRecurrent(Layer):
         # With a copy of a small Wh, transposed, the products below are faster; a large one takes long to copy.
         self.WhT = xp.ascontiguousarray(self.Wh.data.T) if fits_cache(self.Wh.data) else None
         da = xp.empty(self.gates.shape, self.gates.dtype)
+        fused = fused_steps(self)
+        backward_step = fused[1] if fused else self._backward_step
         # A few steps at a time, whose derivatives are still in the cache when they are used.
         for steps in reversed(cache_blocks(xp, layout.T, N * da.shape[1])):
             rows = layout.rows[steps]
-            self._local_gradients(xp, slice(rows[0].start, rows[-1].stop), da)
+            if not fused:
+                self._local_gradients(xp, slice(rows[0].start, rows[-1].stop), da)
             for rows_t in reversed(rows):
                 dh = self.dh[: rows_t.stop - rows_t.start]
                 if dhs is not None:
                     dh += dhs[rows_t]
-                self._backward_step(xp, rows_t, dh, da)
+                backward_step(xp, rows_t, dh, da)
         self._add_recurrent_grads(da)
         if self.groups is not None:
             da = self.groups.sum(da)
