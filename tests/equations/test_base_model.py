@@ -316,7 +316,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
         Lm().load_params(tmp_path)
 
 
-# Fuzzing. RNN_FUZZ_CASES=10000 pytest tests/test_base_model.py is the long run.
+# Fuzzing. RNN_FUZZ_CASES=10000 pytest tests/equations/test_base_model.py is the long run.
 
 OPERATIONS = [
     b"(",

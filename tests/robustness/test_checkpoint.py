@@ -518,7 +518,7 @@ def test_a_checkpoint_of_another_training_is_refused(killed, other):
     assert everything(training) == before
 
 
-# Fuzzing. RNN_FUZZ_CASES=10000 pytest tests/test_checkpoint.py -k mutated is the long run.
+# Fuzzing. RNN_FUZZ_CASES=10000 pytest tests/robustness/test_checkpoint.py -k mutated is the long run.
 
 
 @settings(max_examples=FUZZ_CASES)
@@ -555,7 +555,7 @@ def test_checkpoints_with_mutated_numbers(killed, data):
     assert_restores_or_says_why(killed[0], changed(killed[1], change_training=change))
 
 
-# Processes that are killed. RNN_KILLS=20 pytest tests/test_checkpoint.py -k process is the long run.
+# Processes that are killed. RNN_KILLS=20 pytest tests/robustness/test_checkpoint.py -k process is the long run.
 
 WORDS_OPTIONS = ["--batch-size", 4, "--time-size", 5, "--optimizer", "sgd", "--lr", 1, "--dropout", 0.2]
 DOCUMENTS_OPTIONS = ["--batch-size", 4, "--time-size", 3, "--tokenizer", "word", "--lr", 0.01]

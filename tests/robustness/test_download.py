@@ -405,7 +405,7 @@ def test_after_a_download_that_was_killed_the_next_one_succeeds(cache, server, s
     assert all(path.name.startswith("tmp") and path.stat().st_size <= 60_000 for path in remains)
 
 
-# Fuzzing. RNN_FUZZ_CASES=2500 pytest tests/test_download.py -k mutated is the long run.
+# Fuzzing. RNN_FUZZ_CASES=2500 pytest tests/robustness/test_download.py -k mutated is the long run.
 
 SHORT = b"the text, all of it"
 ANSWERS = [

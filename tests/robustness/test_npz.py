@@ -108,7 +108,7 @@ def test_arrays_that_share_bytes_are_refused(tmp_path):
     assert "damaged" in str(measured(path))
 
 
-# Fuzzing. RNN_FUZZ_CASES=10000 pytest tests/test_npz.py is the long run.
+# Fuzzing. RNN_FUZZ_CASES=10000 pytest tests/robustness/test_npz.py is the long run.
 
 
 @pytest.fixture(scope="module")
