@@ -1,0 +1,1 @@
+"""What a long run needs, and no mathematics: options, run folders, checkpoints, several processes, plots."""
