@@ -1,78 +1,74 @@
 """Texts to train on: ``load("sotu")``, ``load("ptb")``, ``load("wikitext2")`` or ``load("path/to/text.txt")``.
 
 Documents, each with a beginning and an end: ``load_documents("bungo")``, "jawiki", "sotu" or a path.
+Each text is a module of this package, which is imported when the text is asked for.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from types import ModuleType
 
-from dataset import bungo, documents, jawiki, ptb, sotu, text_file, wikitext2
-from dataset.corpus import SPLITTERS, Corpus, DatasetError
-from dataset.documents import Documents
+from dataset.corpus import SPLITTERS, Corpus, DatasetError, Documents
+
+__all__ = ["Corpus", "DatasetError", "Documents", "load", "load_documents", "splitter"]
+
+_MODULES = ["ag_news", "bungo", "documents", "jawiki", "ptb", "sequence", "sotu", "text_file", "wikitext2"]
+_SPLIT_TEXTS = ["ptb", "wikitext2"]  # they come split into words, with a vocabulary of their own
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import ``dataset.ptb`` and the like when they are first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'dataset' has no attribute {name!r}")
+    return _module(name)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"dataset.{name}")
 
 
 def load(name: str, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
-    """Load a text by its name or its path.
+    """Load "sotu", "bungo", "ptb", "wikitext2", or the UTF-8 text file of that path.
 
-    Parameters
-    ----------
-    name : str
-        "sotu", "bungo", "ptb", "wikitext2", or the path of a UTF-8 text file.
-    vocab_size : int
-        Most frequent words to keep, for sotu, bungo and files; ptb and wikitext2 have a vocabulary of their own.
-    unit : {"word", "char"}
-        What sotu or a file is split into; ptb and wikitext2 come split into words, and bungo has no spaces between
-        words: it is always split into characters.
+    ``vocab_size`` is the number of words to keep, the most frequent ones; ptb and wikitext2 keep all of theirs.
+    ``unit``, "word" or "char", says what a text is split into. bungo, which has no spaces, is always split into
+    characters.
 
     Raises
     ------
     DatasetError
-        If the text cannot be had or cannot be used.
+        If the text cannot be found, downloaded or used.
     """
-    if name == "sotu":
-        return sotu.load(vocab_size, unit)
+    if name in _SPLIT_TEXTS:
+        if unit == "char":
+            raise DatasetError(f"{name} comes split into words, with rare ones left out: it has no characters to offer")
+        return _module(name).load()
     if name == "bungo":
-        return bungo.load_corpus(vocab_size)
-    if name in ("ptb", "wikitext2") and unit == "char":
-        raise DatasetError(f"{name} comes split into words, with rare ones left out: it has no characters to offer")
-    if name == "ptb":
-        return ptb.load()
-    if name == "wikitext2":
-        return wikitext2.load()
-    return text_file.load(name, vocab_size, unit)
+        return _module("bungo").load_corpus(vocab_size)
+    if name == "sotu":
+        return _module("sotu").load(vocab_size, unit)
+    return _module("text_file").load(name, vocab_size, unit)
 
 
 def load_documents(name: str) -> Documents:
-    """Load documents by the name of their collection or the path of a UTF-8 file with a document a line.
-
-    Parameters
-    ----------
-    name : str
-        "bungo", "jawiki", "sotu", or a path.
+    """Load "bungo", "jawiki", "sotu", or the UTF-8 file of that path, with one document per line.
 
     Raises
     ------
     DatasetError
-        If they cannot be had or cannot be used.
+        If they cannot be found, downloaded or used.
     """
-    if name == "bungo":
-        return bungo.load()
-    if name == "jawiki":
-        return jawiki.load()
+    if name in ("bungo", "jawiki"):
+        return _module(name).load()
     if name == "sotu":
-        return sotu.load_documents()
-    return documents.load_file(name)
+        return _module("sotu").load_documents()
+    return _module("documents").load_file(name)
 
 
 def splitter(name: str, unit: str = "word") -> Callable[[str], list[str]]:
-    """Return the function that splits a line as ``load(name, unit=unit)`` splits those of its text.
-
-    Parameters
-    ----------
-    name, unit : str
-        As in ``load``.
-    """
-    if name in ("ptb", "wikitext2"):
-        return str.split  # these come split
+    """Return the function that splits a line as ``load(name, unit=unit)`` splits those of its text."""
+    if name in _SPLIT_TEXTS:
+        return str.split
     return SPLITTERS["char" if name == "bungo" else unit]

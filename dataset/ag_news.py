@@ -1,6 +1,6 @@
 """AG News: headlines of the world, sports, business, and science and technology.
 
-120,000 labelled news items to train on and 7,600 to test on, as Zhang, Zhao and LeCun have chosen them
+120,000 labelled news items to train on and 7,600 to test on, as selected by Zhang, Zhao and LeCun
 ("Character-level convolutional networks for text classification", 2015) from a corpus that A. Gulli collected for
 research and other non-commercial use.
 """
@@ -20,7 +20,7 @@ from dataset.text_file import read_utf8
 
 CLASSES = ["World", "Sports", "Business", "Sci/Tech"]
 
-# Of each 20 items to train on, one is to choose on.
+# Of each 20 items of the training file, one is for validation.
 _VALID_EVERY = 20
 
 # What is left of an HTML entity whose & has become a space, as in "Great Britain #39;s"; and a tag.
@@ -67,6 +67,6 @@ def read(path: str | Path) -> list[LabelledText]:
 
 
 def clean(text: str) -> str:
-    """Undo what the way through web pages has done to a text: entities, tags, and backslashes for line ends."""
+    """Remove the traces of web pages from a text: entities, tags, and backslashes for line ends."""
     text = html.unescape(_BROKEN_ENTITY.sub(r"&\1;", text.replace("\\", " ")))
     return " ".join(_TAG.sub(" ", text).split())

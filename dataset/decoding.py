@@ -1,4 +1,4 @@
-"""From the bytes of a file to text: UTF-8, or a sentence that says what they are and how to convert them."""
+"""From the bytes of a file to text: UTF-8, or an error that names the encoding and the command that converts it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _MARKS = {
 _ESCAPE = re.compile(rb"\x1b\$[@AB()]")
 _SWITCHING = ("ISO-2022-JP", "ISO-2022-JP-2", "ISO-2022-KR")
 
-# Encodings of eight bits, in the order in which they are tried; what is to be found among the characters that are not
-# ASCII, and how large a share of them that is at least. Text of one that is taken for another has few of these.
+# Encodings of eight bits, in the order in which they are tried: the characters that text in each has, and their least
+# share of all that is not ASCII. Bytes that are decoded by a wrong encoding have few of them.
 _KANA = "[\u3001-\u30ff]"
 _LIKELY = {
     "EUC-JP": (_KANA, 0.1),
@@ -34,18 +34,9 @@ _LIKELY = {
 
 
 def decode_utf8(data: bytes, path: str | Path | None) -> str:
-    """Decode the contents of a file, without a byte order mark and with one kind of line end.
+    """Decode the contents of a file, drop its byte order mark and make all line ends ``\\n``.
 
-    Parameters
-    ----------
-    data : bytes
-    path : path, optional
-        The file that they come from, for messages; None for standard input.
-
-    Raises
-    ------
-    DatasetError
-        If it is not UTF-8, or no text.
+    ``path`` is for messages; None stands for standard input. Raises DatasetError if the bytes are not UTF-8 text.
     """
     name, file = ("standard input", "") if path is None else (path, f" {shlex.quote(str(path))} > utf8.txt")
     convert = f"convert it first, for example with: iconv -f {{}} -t UTF-8{file}"
@@ -68,7 +59,7 @@ def decode_utf8(data: bytes, path: str | Path | None) -> str:
 
 
 def _known_encoding(data: bytes) -> str | None:
-    """The encoding, if it is not UTF-8 and there is a sign of it: the first bytes, an escape sequence, zero bytes."""
+    """The encoding, if the first bytes, an escape sequence or zero bytes show that it is not UTF-8."""
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return encoding
@@ -82,7 +73,7 @@ def _known_encoding(data: bytes) -> str | None:
 
 
 def _decode(data: bytes, encoding: str) -> str:
-    """The text, or "" if it is not in this encoding or has characters that no text has."""
+    """The text, or "" if it is not in this encoding or has control characters or unassigned ones."""
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
@@ -92,13 +83,13 @@ def _decode(data: bytes, encoding: str) -> str:
 
 
 def _is_damaged_utf8(data: bytes) -> bool:
-    """Whether most of what is not ASCII is UTF-8, as in a text that was cut off, or put together from several."""
+    """Whether most of what is not ASCII is UTF-8, as in a text that was cut off, or joined from several."""
     counts = Counter(data.decode("utf-8", errors="replace"))
     return sum(n for c, n in counts.items() if not c.isascii()) > 3 * counts["\ufffd"]
 
 
 def _likely_encoding(data: bytes) -> str | None:
-    """The first encoding in which the text decodes, and has the characters that are to be found in it."""
+    """The first encoding in which the text decodes and has enough of the expected characters."""
     for encoding, (expected, share) in _LIKELY.items():
         counts = Counter(_decode(data, encoding.split()[0]))
         foreign = {c: n for c, n in counts.items() if not c.isascii()}

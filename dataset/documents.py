@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
-from dataset.corpus import DatasetError
+from dataset.corpus import DatasetError, Documents
 from dataset.text_file import read_utf8
 
-
-@dataclass
-class Documents:
-    """A collection of documents, split so that what belongs together is on one side.
-
-    Attributes
-    ----------
-    name : str
-    train, valid : lists of str
-        Documents without line breaks.
-    """
-
-    name: str
-    train: list[str]
-    valid: list[str]
-
-    @property
-    def sha256(self) -> str:
-        """A checksum of all documents: the same text and split give the same one anywhere."""
-        digest = hashlib.sha256()
-        for documents in (self.train, self.valid):
-            digest.update(f"{len(documents)}\n".encode())
-            digest.update("".join(document + "\n" for document in documents).encode())
-        return digest.hexdigest()
+__all__ = ["Documents", "load_file", "split_groups"]
 
 
 def split_groups(name: str, groups: list[list[str]], valid_share: float = 0.05) -> Documents:
-    """Split groups of documents, in order: the last, with at least that share of all documents, are to choose on.
+    """Split groups of documents, in order: the last groups, with at least that share of all documents, are ``valid``.
 
-    Raises
-    ------
-    DatasetError
-        If there are fewer than two groups.
+    Raises DatasetError if there are fewer than two groups.
     """
     if len(groups) < 2:
         raise DatasetError(
-            f"{name} has {len(groups)} documents; it takes at least 2, one to train on and one to choose on"
+            f"{name} has {len(groups)} documents; it takes at least 2, one for training and one for validation"
         )
     wanted = valid_share * sum(len(group) for group in groups)
     first = len(groups)
@@ -56,7 +28,7 @@ def split_groups(name: str, groups: list[list[str]], valid_share: float = 0.05) 
 
 
 def load_file(path: str | Path) -> Documents:
-    """Load a UTF-8 text file, a document a line: the last 5 % to choose on. Empty lines are left out.
+    """Load a UTF-8 text file with one document per line; the last 5 % are for validation. Empty lines are skipped.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Passages of the Japanese Wikipedia: modern Japanese, a passage a document.
+"""Passages of the Japanese Wikipedia: modern Japanese, one passage per document.
 
 They are the contexts of JaQuAD, a collection of questions about Wikipedia articles (So et al., "JaQuAD: Japanese
 question answering dataset for machine reading comprehension", 2022), under CC BY-SA 3.0.
@@ -8,36 +8,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataset.corpus import DatasetError
-from dataset.documents import Documents
+from dataset.corpus import DatasetError, Documents
 from dataset.download import FILES, fetch
 from dataset.text_file import read_json
 
 
 def load() -> Documents:
-    """Load 9,713 passages of 691 articles to train, and 1,431 of 101 others to choose on.
+    """Load 9,713 passages of 691 articles for training, and 1,431 of 101 others for validation.
 
     Raises
     ------
     DatasetError
         If a file is not there and cannot be downloaded.
     """
-    return Documents("jawiki", _passages("train"), _passages("dev"))
-
-
-def _passages(split: str) -> list[str]:
-    names = [name for name in FILES if name.startswith(f"jawiki/jaquad_{split}_")]
-    return [passage for name in names for passage in read(fetch(name))]
+    splits = (
+        [passage for name in FILES if name.startswith(f"jawiki/jaquad_{split}_") for passage in read(fetch(name))]
+        for split in ("train", "dev")
+    )
+    return Documents("jawiki", *splits)
 
 
 def read(path: Path) -> list[str]:
-    """Read the passages of a file of JaQuAD, or another of the form of SQuAD.
-
-    Raises
-    ------
-    OSError, DatasetError
-        If it cannot be read, or is not of that form.
-    """
+    """Read the passages of a file in the format of SQuAD; raises OSError or DatasetError if it has another."""
     try:
         return [
             paragraph["context"].replace("\n", " ")

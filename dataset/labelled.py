@@ -1,4 +1,4 @@
-"""Texts with a class each, to learn to tell the classes apart."""
+"""Texts with a class each, for a classifier."""
 
 from __future__ import annotations
 
@@ -10,15 +10,9 @@ LabelledText = tuple[str, int]  # a text, and the number of its class, from 0
 
 @dataclass
 class LabelledTexts:
-    """A collection of texts of several classes.
+    """Texts of several classes, split into training, validation and test set.
 
-    Attributes
-    ----------
-    name : str
-    classes : list of str
-        The names of the classes, in the order of their numbers.
-    train, valid, test : lists of (text, class)
-        To train on, to choose on, and to measure with once all is chosen.
+    ``classes`` has the names of the classes, in the order of their numbers.
     """
 
     name: str

@@ -11,21 +11,10 @@ SPLITS = ("train", "valid", "test")
 
 
 def load_split(name: str, files: str, split: str) -> tuple[np.ndarray, dict[str, int], dict[int, str]]:
-    """Load one split as word ids, numbered in the order in which the words first appear in the training split.
+    """Load one split of ``files``, a name with ``{}`` for the split's: corpus, word_to_id, id_to_word.
 
-    Parameters
-    ----------
-    name : str
-        For messages.
-    files : str
-        The name of the files, with ``{}`` in the place of the split's name.
-    split : {"train", "valid", "test"}
-
-    Returns
-    -------
-    corpus : (n,) int32 array
-        Word ids, with ``<eos>`` for each newline.
-    word_to_id, id_to_word : dict
+    ``corpus`` is an (n,) int32 array of word ids, with ``<eos>`` for each newline. Ids are numbered in the order in
+    which the words first appear in the training split.
     """
     if split not in SPLITS:
         raise DatasetError(f"{name} has the splits {', '.join(SPLITS)}, not {split!r}")

@@ -25,7 +25,7 @@ from dataset.text_file import read_utf8
 Pairs = tuple[np.ndarray, np.ndarray]
 
 _LINES = 50_000
-# Not from calendar: there they depend on the locale.
+# Those of calendar depend on the locale.
 _MONTHS = [
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -36,25 +36,17 @@ _vocabulary: tuple[dict[str, int], dict[int, str]] | None = None  # of the last 
 
 
 def load_data(file_name: str = "addition.txt", seed: int | None = 1984) -> tuple[Pairs, Pairs]:
-    """Load questions and answers as ids of their characters; the last tenth of the shuffled lines is to test on.
+    """Load questions and answers as character ids: (x_train, t_train), (x_test, t_test).
 
-    The file is the first of these that there is: the path as it is; ``dataset/`` and the name in a folder of
-    ``sys.path``, as beside the textbook's scripts; ``sequence/`` and the name in the data folder (``RNN_DATA_DIR``).
-    If there is none, "addition.txt" and "date.txt" are made up, 50,000 lines, the same every time.
+    Questions are (n, T) arrays, answers (n, L), and begin with the id of ``_``. The lines are shuffled; the last tenth
+    is the test set. ``seed`` seeds NumPy's global generator, as in the textbook; with None, it is not seeded.
 
-    Characters are numbered in the order in which they first occur, for each file anew. (In the textbook's module, a
-    second file goes on with the vocabulary of the first.)
+    The file is the first of these that exists: the path itself; ``dataset/`` and the name in a folder of ``sys.path``,
+    as beside the textbook's scripts; ``sequence/`` and the name in the data folder (``RNN_DATA_DIR``). If there is
+    none, "addition.txt" and "date.txt" are generated, 50,000 lines, the same every time.
 
-    Parameters
-    ----------
-    file_name : str
-    seed : int or None
-        Seeds NumPy's global generator, as in the textbook, which makes the order of the lines. None: it goes on.
-
-    Returns
-    -------
-    (x_train, t_train), (x_test, t_test) : arrays of ids, int
-        Questions, (n, T), and answers, (n, L), which begin with the id of ``_``.
+    Characters are numbered in the order in which they first occur, for each file separately. (In the textbook's
+    module, a second file extends the vocabulary of the first.)
 
     Raises
     ------
@@ -84,9 +76,9 @@ def get_vocab() -> tuple[dict[str, int], dict[int, str]]:
 
 
 def _read(file_name: str) -> tuple[str, list[str]]:
-    """What to call the file in a message, and its lines."""
+    """The name of the file for messages, and its lines."""
     folders = [Path(folder, "dataset") for folder in sys.path]
-    with suppress(DatasetError, RuntimeError):  # a user without a home folder has no data folder, and needs none here
+    with suppress(DatasetError, RuntimeError):  # without a home folder there is no data folder
         folders.append(data_dir() / "sequence")
     for path in (Path(file_name), *(folder / file_name for folder in folders)):
         if os.path.isfile(path):
@@ -116,7 +108,7 @@ def _split(name: str, lines: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _additions() -> Iterator[str]:
-    """Sums of two numbers of 1 to 3 digits, any number of digits as likely as the others; none comes twice."""
+    """Sums of two numbers of 1 to 3 digits; 1, 2 and 3 digits are equally likely, and no sum comes twice."""
     rng = np.random.default_rng(0)
     seen = set()
     while True:
@@ -127,7 +119,7 @@ def _additions() -> Iterator[str]:
 
 
 def _dates() -> Iterator[str]:
-    """Days from 1970 to 2016 in four formats: half of those with words as they are, the others in one case."""
+    """Days from 1970 to 2016 in four formats, a quarter in lower case and a quarter in upper case."""
     rng = np.random.default_rng(0)
     first, end = date(1970, 1, 1).toordinal(), date(2017, 1, 1).toordinal()
     while True:

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.corpus import SEPARATORS, SPLITTERS, Corpus, DatasetError, build_vocabulary, split_words, to_ids
-from dataset.documents import Documents
+from dataset.corpus import SPLITTERS, Corpus, DatasetError, Documents, make_corpus, split_words
 from dataset.labelled import LabelledTexts
 
-# Years of the first message of each split: as in life, the model is tested on a time it has not seen.
+# The first year of each split: the model is tested on a time that it has not seen.
 _FIRST_YEAR = {"train": 0, "valid": 1998, "test": 2012}
 
 # The first year of each era that ``load_eras`` tells apart, and the fewest words that make a line a paragraph.
@@ -25,25 +24,14 @@ _PARAGRAPH = 20
 
 
 def load(vocab_size: int = 10_000, unit: str = "word") -> Corpus:
-    """Load all splits.
-
-    Parameters
-    ----------
-    vocab_size : int
-        The most frequent words of the training split that are kept, besides ``<unk>`` and ``<eos>``.
-    unit : {"word", "char"}
-        What is a word.
-    """
+    """Load all splits, and keep the ``vocab_size`` most frequent words, or characters, of the training split."""
     split_line = SPLITTERS[unit]
-    lines = {split: [split_line(line) for line in paragraphs] for split, paragraphs in _paragraphs().items()}
-    id_to_word = build_vocabulary(lines["train"], vocab_size)
-    word_to_id = {word: i for i, word in enumerate(id_to_word)}
-    ids = {split: to_ids(lines[split], word_to_id) for split in lines}
-    return Corpus("sotu", **ids, id_to_word=id_to_word, separator=SEPARATORS[unit])
+    splits = ([split_line(line) for line in paragraphs] for paragraphs in _paragraphs().values())
+    return make_corpus("sotu", *splits, vocab_size, unit)
 
 
 def load_documents() -> Documents:
-    """Load the paragraphs of the splits train and valid, a document each."""
+    """Load the paragraphs of the training and validation split, one per document."""
     paragraphs = _paragraphs()
     return Documents("sotu", *([" ".join(line.split()) for line in paragraphs[split]] for split in ("train", "valid")))
 
@@ -59,19 +47,18 @@ def load_data(split: str = "train") -> tuple[np.ndarray, dict[str, int], dict[in
 def load_eras() -> LabelledTexts:
     """Load paragraphs of at least 20 words, with the era of each as its class: 1790-1849, 1850-1899, 1900-1949, 1950-.
 
-    Of ten messages in the order of time, one is to choose on and one to test on, with all their paragraphs.
+    Of each ten messages in chronological order, one is for validation and one for testing, with all its paragraphs.
     """
-    classes = list(_ERAS)
     parts: dict[str, list[tuple[str, int]]] = {"train": [], "valid": [], "test": []}
     for k, (year, text) in enumerate(_messages()):
         part = {4: "valid", 9: "test"}.get(k % 10, "train")
         era = sum(first <= year for first in _ERAS.values()) - 1
         parts[part] += [(line, era) for line in text.split("\n") if len(split_words(line)) >= _PARAGRAPH]
-    return LabelledTexts("sotu", classes, **parts)
+    return LabelledTexts("sotu", list(_ERAS), **parts)
 
 
 def _paragraphs() -> dict[str, list[str]]:
-    """The paragraphs of each split; a message is all in one."""
+    """The paragraphs of each split; all paragraphs of a message are in the same one."""
     paragraphs: dict[str, list[str]] = {split: [] for split in _FIRST_YEAR}
     for year, text in _messages():
         split = max((first, split) for split, first in _FIRST_YEAR.items() if first <= year)[1]
@@ -80,7 +67,7 @@ def _paragraphs() -> dict[str, list[str]]:
 
 
 def _messages() -> list[tuple[int, str]]:
-    """(year, text) of each message, in the order of time."""
+    """(year, text) of each message, in chronological order."""
     folder = _folder()
     try:
         with open(folder / "metadata.csv", encoding="utf-8", newline="") as file:

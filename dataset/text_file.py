@@ -1,4 +1,4 @@
-"""Any text of the user's own."""
+"""Any UTF-8 text file."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.corpus import SEPARATORS, SPLITTERS, Corpus, DatasetError, build_vocabulary, to_ids
+from dataset.corpus import SPLITTERS, Corpus, DatasetError, make_corpus
 from dataset.decoding import decode_utf8
 
 
 def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
-    """Load a UTF-8 text file: the first 90 % to train, the next 5 % to choose, the last 5 % to test.
+    """Load a UTF-8 text file: the first 90 % for training, the next 5 % for validation, the last 5 % for testing.
 
-    Lines stay in order and whole, with the spaces that they begin and end with; empty lines are left out of words.
-
-    Parameters
-    ----------
-    path : path of the file
-    vocab_size : int
-        The most frequent words of the training split that are kept, besides ``<unk>`` and ``<eos>``.
-    unit : {"word", "char"}
-        What is a word: letters between spaces and punctuation, or each character.
+    Lines stay whole and in order. Characters (``unit="char"``) include all spaces and empty lines; words do not.
+    The ``vocab_size`` most frequent words of the training split are kept, besides ``<unk>`` and ``<eos>``.
 
     Raises
     ------
@@ -37,15 +30,15 @@ def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corp
         words = sum(len(line) for line in lines)
         raise DatasetError(
             f"{path} has {words} {'words' if unit == 'word' else 'characters'} in {full} lines; "
-            "it takes at least 3 lines that are not empty to train, choose and test on"
+            "it takes at least 3 lines that are not empty, for training, validation and testing"
         )
     return split_lines(Path(path).stem, lines, vocab_size, unit)
 
 
 def split_lines(name: str, lines: list[list[str]], vocab_size: int, unit: str) -> Corpus:
-    """Make a corpus of lines that are split into words: 90 % to train, 5 % to choose, 5 % to test.
+    """Make a corpus of lines that are split into words: 90 % for training, 5 % for validation, 5 % for testing.
 
-    At least three lines must have words. An empty one is in the same split as the line before it.
+    At least three lines must have words. An empty line is in the same split as the line before it.
     """
     # Each split ends with the line in which its share of all words is reached, and has at least one line with words.
     lengths = np.array([len(line) for line in lines])
@@ -54,21 +47,11 @@ def split_lines(name: str, lines: list[list[str]], vocab_size: int, unit: str) -
     train_end = min(int(np.searchsorted(ends, 0.90 * ends[-1])) + 1, len(full) - 2)
     valid_end = min(max(int(np.searchsorted(ends, 0.95 * ends[-1])) + 1, train_end + 1), len(full) - 1)
     train_end, valid_end = full[[train_end, valid_end]].tolist()
-
-    id_to_word = build_vocabulary(lines[:train_end], vocab_size)
-    word_to_id = {word: i for i, word in enumerate(id_to_word)}
-    parts = (lines[:train_end], lines[train_end:valid_end], lines[valid_end:])
-    return Corpus(name, *(to_ids(part, word_to_id) for part in parts), id_to_word, SEPARATORS[unit])
+    return make_corpus(name, lines[:train_end], lines[train_end:valid_end], lines[valid_end:], vocab_size, unit)
 
 
 def read_utf8(path: Path) -> str:
-    """Read a UTF-8 file, or say what is wrong with it.
-
-    Raises
-    ------
-    DatasetError
-        If there is no such file, or it is not UTF-8.
-    """
+    """Read a UTF-8 file; raises DatasetError, which says why, if it cannot be read or decoded."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -77,15 +60,7 @@ def read_utf8(path: Path) -> str:
 
 
 def read_json(path: Path) -> object:
-    """Read a UTF-8 file of JSON, or say that it is damaged.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    DatasetError
-        If it is not UTF-8, not JSON, or nested too deeply.
-    """
+    """Read a JSON file; raises OSError if it cannot be read, DatasetError if it is damaged or nested too deeply."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -1,11 +1,11 @@
 """From a document to token ids and back: subwords, words or characters, with one interface.
 
-Every tokenizer has the same four special tokens, each with an id of its own:
+Every tokenizer has the same four special tokens:
 
-    0  <unk>   what the vocabulary does not have
-    1  <s>     the beginning of a document
-    2  </s>    its end
-    3  <pad>   fills up batches; means nothing
+    0  <unk>   a token that is not in the vocabulary
+    1  <s>     beginning of a document
+    2  </s>    end of a document
+    3  <pad>   padding of a batch
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import sentencepiece
-
 from dataset.corpus import DatasetError, split_words
 from dataset.text_file import read_json
 
@@ -27,15 +25,7 @@ SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 
 
 class Tokenizer:
-    """What all tokenizers share.
-
-    Attributes
-    ----------
-    vocab_size : int
-        Ids are 0, ..., vocab_size - 1.
-    unk_id, bos_id, eos_id, pad_id : int
-        0, 1, 2 and 3.
-    """
+    """What all tokenizers share. Ids are 0, ..., vocab_size - 1."""
 
     unk_id, bos_id, eos_id, pad_id = range(4)
     file_name: str
@@ -46,9 +36,9 @@ class Tokenizer:
         raise NotImplementedError
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids; ``<s>``, ``</s>`` and ``<pad>`` leave no trace.
+        """Return the text of token ids, without ``<s>``, ``</s>`` and ``<pad>``.
 
-        ``decode(encode(text))`` is ``text`` as the tokenizer sees it: normalised, with marks for what it does not know.
+        ``decode(encode(text))`` is the text after the tokenizer's normalisation, with marks for unknown tokens.
         """
         raise NotImplementedError
 
@@ -57,11 +47,11 @@ class Tokenizer:
         raise NotImplementedError
 
     def join(self, tokens: Iterable[str]) -> str:
-        """Return the text of tokens; inverse of ``split``, but for what that has normalised."""
+        """Return the text of tokens; inverse of ``split``, except for normalisation."""
         raise NotImplementedError
 
     def token_to_id(self, token: str) -> int:
-        """Return the id of a token; that of ``<unk>`` if it has none."""
+        """Return the id of a token, or that of ``<unk>``."""
         raise NotImplementedError
 
     def id_to_token(self, i: int) -> str:
@@ -74,24 +64,19 @@ class Tokenizer:
 
     @property
     def sha256(self) -> str:
-        """A checksum: equal tokenizers have the same."""
+        """A checksum: the same for equal tokenizers."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def save(self, folder: str | Path) -> Path:
-        """Write the tokenizer to a file of its own name in ``folder``, if it is not there yet, and return the path."""
+        """Write the tokenizer to ``file_name`` in ``folder``, unless it is there already, and return the path."""
         path, content = Path(folder) / self.file_name, self.to_bytes()
-        if not path.exists() or path.read_bytes() != content:  # a kill while it is written would lose what needs it
+        if not path.exists() or path.read_bytes() != content:  # a kill while rewriting would lose it
             path.write_bytes(content)
         return path
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """Subwords: frequent strings of characters, of any length, that a language model of strings has picked.
-
-    Parameters
-    ----------
-    model : bytes
-        A trained SentencePiece model.
+    """Subwords: frequent strings of characters, chosen by a unigram language model. ``model`` is a trained one.
 
     References
     ----------
@@ -102,6 +87,8 @@ class SentencePieceTokenizer(Tokenizer):
     file_name = "tokenizer.model"
 
     def __init__(self, model: bytes) -> None:
+        import sentencepiece
+
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
@@ -121,11 +108,10 @@ class SentencePieceTokenizer(Tokenizer):
     def train(cls, documents: Sequence[str], vocab_size: int = 8000) -> SentencePieceTokenizer:
         """Train a unigram model. The same documents give the same model, byte for byte.
 
-        Raises
-        ------
-        DatasetError
-            If ``vocab_size`` is too large or too small for these documents; it says what would do.
+        Raises DatasetError, with a size that would do, if ``vocab_size`` is too large or too small for these documents.
         """
+        import sentencepiece
+
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -137,8 +123,8 @@ class SentencePieceTokenizer(Tokenizer):
                 bos_id=cls.bos_id,
                 eos_id=cls.eos_id,
                 pad_id=cls.pad_id,
-                max_sentence_length=2**24,  # bytes; longer documents would be left out in silence
-                num_threads=16,  # always: sums depend, in their last digits, on how they are shared out
+                max_sentence_length=2**24,  # bytes; longer documents would be skipped without a message
+                num_threads=16,  # always, because the rounding of sums depends on it
                 minloglevel=2,
             )
         except RuntimeError as error:
@@ -149,7 +135,7 @@ class SentencePieceTokenizer(Tokenizer):
         return self._processor.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        # SentencePiece leaves out <s>, </s> and <pad>, and marks <unk>.
+        # SentencePiece drops <s>, </s> and <pad>, and marks <unk>.
         return self._processor.decode([int(i) for i in ids])
 
     def split(self, text: str) -> list[str]:
@@ -169,7 +155,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 class _ListTokenizer(Tokenizer):
-    """A vocabulary that is a list of strings: SPECIAL, and then the most frequent ones."""
+    """A vocabulary that is a list: SPECIAL, and then the most frequent tokens."""
 
     file_name = "tokenizer.json"
     unit: str
@@ -184,7 +170,7 @@ class _ListTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, documents: Iterable[str], vocab_size: int = 8000) -> _ListTokenizer:
-        """Take the ``vocab_size`` - 4 most frequent tokens; of equally frequent ones, those that come first."""
+        """Take the ``vocab_size`` - 4 most frequent tokens; ties go to the token that comes first."""
         if vocab_size <= len(SPECIAL):
             raise DatasetError(f"a vocabulary needs more than {len(SPECIAL)} tokens, got {vocab_size}")
         counts = Counter(token for document in documents for token in cls.split(document))
@@ -203,7 +189,7 @@ class _ListTokenizer(Tokenizer):
         return self.separator.join(tokens)
 
     def token_to_id(self, token: str) -> int:
-        # What is written as a special token in the text is not one.
+        # A text that contains "<s>" does not contain the special token.
         return self.unk_id if token in SPECIAL else self._ids.get(token, self.unk_id)
 
     def id_to_token(self, i: int) -> str:
@@ -214,7 +200,7 @@ class _ListTokenizer(Tokenizer):
 
 
 class WordTokenizer(_ListTokenizer):
-    """Words in lower case, with punctuation marks as words of their own."""
+    """Words in lower case; a punctuation mark is a word."""
 
     unit = "word"
     separator = " "
@@ -233,13 +219,7 @@ TOKENIZERS = {"subword": SentencePieceTokenizer, "word": WordTokenizer, "char": 
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read the tokenizer that ``save`` has written to ``folder``.
-
-    Raises
-    ------
-    DatasetError
-        If there is none, or it is damaged.
-    """
+    """Read the tokenizer that ``save`` has written to ``folder``; raises DatasetError if it is missing or damaged."""
     folder = Path(folder)
     subwords, tokens = folder / SentencePieceTokenizer.file_name, folder / _ListTokenizer.file_name
     try:
@@ -249,7 +229,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         cls = {"word": WordTokenizer, "char": CharTokenizer}[saved["unit"]]
         if not isinstance(saved["tokens"], list):
             raise TypeError
-        "".join(saved["tokens"]).encode()  # fails if they are not text, or hold halves of characters
+        "".join(saved["tokens"]).encode()  # fails if they are not strings, or hold lone surrogates
         return cls(saved["tokens"])
     except FileNotFoundError:
         raise DatasetError(f"{folder} has no tokenizer: {subwords.name} or {tokens.name}") from None
@@ -260,7 +240,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def _explain(message: str, vocab_size: int) -> str:
-    """Say in plain words what SentencePiece has to object."""
+    """Translate SentencePiece's error into a sentence."""
     if match := re.search(r"too high .*value <= (\d+)", message):
         return f"a vocabulary of {vocab_size:,} is too large for this text: at most {int(match[1]):,} will do"
     if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):

@@ -1,9 +1,9 @@
-"""Word vectors that others have trained, in the usual text format: a word and its numbers a line.
+"""Pretrained word vectors in the usual text format: a word and its numbers per line.
 
     the 0.418 0.24968 -0.41242 ...
     of 0.70853 0.57088 -0.4716 ...
 
-So GloVe writes them (Pennington, Socher and Manning, 2014); word2vec puts a line before them, with the numbers of words
+This is the format of GloVe (Pennington, Socher and Manning, 2014); word2vec adds a first line with the number of words
 and of dimensions.
 """
 
@@ -18,13 +18,9 @@ from dataset.corpus import DatasetError
 
 
 def load_vectors(path: str | Path, words: Collection[str]) -> tuple[dict[str, np.ndarray], int]:
-    """Read the vectors of ``words``, as far as the file has them. Files of any size; only these are kept.
+    """Read the vectors of ``words`` that the file has, (D,) float32 arrays, and D. Only these are kept in memory.
 
-    Returns
-    -------
-    vectors : dict
-        Word to vector, a (D,) float32 array. Of two vectors for one word, the first.
-    D : int
+    Of two vectors for one word, the first is taken.
 
     Raises
     ------
