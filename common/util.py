@@ -1,6 +1,7 @@
-"""The textbook's tools: counted word vectors, words that are near each other, and measures of its models.
+"""The textbook's tools: count-based word vectors, similar words, and the evaluation of its models.
 
-They print what the textbook's print. Arrays are made where those in hand are; of lists, as ``common.config.GPU`` says.
+They print what the textbook's print. Results are on the device of the arguments; lists go where ``common.config.GPU``
+says.
 """
 
 from __future__ import annotations
@@ -24,14 +25,9 @@ from common.optimizer import clip_grads  # noqa: F401, a textbook's name
 
 
 def preprocess(text: str) -> tuple[Array, dict[str, int], dict[int, str]]:
-    """Number the words of a text in the order in which they first occur.
+    """Number the words of a text in the order in which they first occur: corpus, (n,), word_to_id, id_to_word.
 
-    Words are what stands between two spaces, in lower case; a full stop is a word of its own.
-
-    Returns
-    -------
-    corpus : (n,) array of word ids
-    word_to_id, id_to_word : dicts
+    The text is split at spaces and made lower case; a full stop is a word.
     """
     if not isinstance(text, str):
         raise TypeError(f"expected a text, got {type(text).__name__}")
@@ -42,7 +38,7 @@ def preprocess(text: str) -> tuple[Array, dict[str, int], dict[int, str]]:
 
 
 def convert_one_hot(corpus: Array, vocab_size: int) -> Array:
-    """Word ids, (N,) or (N, C), as rows with a one at the place of the id: (N, V) or (N, C, V), int32."""
+    """Convert word ids, (N,) or (N, C), to one-hot vectors, (N, V) or (N, C, V), int32."""
     corpus = _asarray(corpus)
     if corpus.ndim not in (1, 2):
         raise ValueError(f"expected word ids of shape (N,) or (N, C), got shape {corpus.shape}")
@@ -54,20 +50,7 @@ def convert_one_hot(corpus: Array, vocab_size: int) -> Array:
 
 
 def create_co_matrix(corpus: Array, vocab_size: int, window_size: int = 1) -> Array:
-    """Count how often two words stand at most ``window_size`` words apart.
-
-    Parameters
-    ----------
-    corpus : (n,) array of word ids
-    vocab_size : int
-        V
-    window_size : int
-        Neighbours on each side that count.
-
-    Returns
-    -------
-    (V, V) int32 array, symmetric
-    """
+    """Count how often two words of a corpus, (n,), are at most ``window_size`` words apart: (V, V) int32, symmetric."""
     corpus = _corpus(corpus, window_size)
     check_range(as_ids(corpus, "word ids"), vocab_size, "word ids")
     ids = to_cpu(corpus).astype(numpy.int64)  # V² may be more than int32 holds
@@ -83,19 +66,8 @@ def create_co_matrix(corpus: Array, vocab_size: int, window_size: int = 1) -> Ar
 def ppmi(C: Array, verbose: bool = False, eps: float = 1e-8) -> Array:
     """Positive pointwise mutual information, max(0, log₂(C[i, j] N / (S[i] S[j]) + eps)).
 
-    S are the sums of C's columns, N is the sum of all. Words that never occur have zeros.
-
-    Parameters
-    ----------
-    C : (V, V) array of counts
-    verbose : bool
-        Print each percent of the way.
-    eps : float
-        Keeps the logarithm of 0 finite.
-
-    Returns
-    -------
-    (V, V) float32 array
+    C are counts, (V, V), S the sums of its columns, N is the sum of all. The result is a (V, V) float32 array; words
+    that never occur have zeros. ``verbose`` prints each percent of progress.
     """
     C = _asarray(C)
     if C.ndim != 2 or C.shape[0] != C.shape[1]:
@@ -106,7 +78,7 @@ def ppmi(C: Array, verbose: bool = False, eps: float = 1e-8) -> Array:
     S = C.sum(axis=0, dtype=numpy.float64)
     N = S.sum()
     S = xp.where(S == 0, 1.0, S)  # a word that never occurs: 0 / 1 in place of 0 / 0
-    for i in range(V):  # row by row: no array in double precision is as large as C
+    for i in range(V):  # row by row, to save memory: C may be large
         with numpy.errstate(divide="ignore"):  # log(0) = -inf, if eps is 0
             M[i] = xp.maximum(xp.log(C[i] * N / (S * S[i]) + eps) / math.log(2), 0)
         if verbose and 100 * (i + 1) // V > 100 * i // V:
@@ -115,18 +87,9 @@ def ppmi(C: Array, verbose: bool = False, eps: float = 1e-8) -> Array:
 
 
 def create_contexts_target(corpus: Array, window_size: int = 1) -> tuple[Array, Array]:
-    """The neighbours of each word that has ``window_size`` on both sides, and that word.
+    """Return contexts, (n - 2C, 2C), and targets, (n - 2C,), of a corpus, (n,), where C is ``window_size``.
 
-    Parameters
-    ----------
-    corpus : (n,) array of word ids
-    window_size : int
-
-    Returns
-    -------
-    contexts : (n - 2 window_size, 2 window_size) array
-        The neighbours, from left to right.
-    target : (n - 2 window_size,) array
+    A context is the C words to the left and the C words to the right of its target.
     """
     corpus = _corpus(corpus, window_size)
     xp = get_array_module(corpus)
@@ -136,8 +99,8 @@ def create_contexts_target(corpus: Array, window_size: int = 1) -> tuple[Array, 
             f"a corpus of {len(corpus)} words has none with {window_size} neighbours on both sides: "
             f"expected at least {2 * window_size + 1} words, or a smaller window_size"
         )
-    places = [k for k in range(2 * window_size + 1) if k != window_size]
-    contexts = corpus[xp.arange(n)[:, None] + xp.asarray(places)]
+    offsets = [k for k in range(2 * window_size + 1) if k != window_size]
+    contexts = corpus[xp.arange(n)[:, None] + xp.asarray(offsets)]
     return contexts, corpus[window_size : window_size + n].copy()
 
 
@@ -145,7 +108,7 @@ def create_contexts_target(corpus: Array, window_size: int = 1) -> tuple[Array, 
 
 
 def cos_similarity(x: Array, y: Array, eps: float = 1e-8) -> Array:
-    """x · y / (‖x‖ ‖y‖), of two vectors, (D,); ``eps`` is added to each length, so that zeros give 0."""
+    """x · y / (‖x‖ ‖y‖), of two vectors, (D,); ``eps`` is added to each norm, so that zeros give 0."""
     x, y = _as_vectors(x), _as_vectors(y)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"expected two vectors of one length, got shapes {x.shape} and {y.shape}")
@@ -159,17 +122,9 @@ def most_similar(
     word_matrix: Array,
     top: int = 5,
 ) -> None:
-    """Print the ``top`` words whose vectors have the largest cosine similarity to that of ``query``.
+    """Print the ``top`` words whose vectors, rows of ``word_matrix``, (V, D), have the largest cosine with ``query``'s.
 
-    Of equally similar words, the first come first. A word that is not in the vocabulary is said to be "not found".
-
-    Parameters
-    ----------
-    query : str
-    word_to_id, id_to_word : the vocabulary, V words
-    word_matrix : (V, D) array
-        The vector of each word.
-    top : int
+    Ties go to the smaller id. A word that is not in the vocabulary is reported as "not found".
     """
     if _missing([query], word_to_id):
         return
@@ -189,20 +144,10 @@ def analogy(
     top: int = 5,
     answer: str | None = None,
 ) -> None:
-    """Print the ``top`` words d in "a is to b as c is to d": those nearest to b - a + c.
+    """Print the ``top`` words d in "a is to b as c is to d": the largest W (b - a + c) / ‖b - a + c‖.
 
-    Near are words whose vectors have a large inner product with b - a + c, of length 1. Words that are not in the
-    vocabulary are said to be "not found".
-
-    Parameters
-    ----------
-    a, b, c : str
-    word_to_id, id_to_word : the vocabulary, V words
-    word_matrix : (V, D) array
-        The vector of each word.
-    top : int
-    answer : str, optional
-        A word whose inner product is printed first.
+    W is ``word_matrix``, (V, D). The inner product of ``answer`` is printed first. Words that are not in the
+    vocabulary are reported as "not found".
     """
     if _missing([a, b, c] if answer is None else [a, b, c, answer], word_to_id):
         return
@@ -216,9 +161,9 @@ def analogy(
 
 @numpy.errstate(under="ignore")
 def normalize(x: Array) -> Array:
-    """Scale a vector, (D,), or each row of a matrix, (N, D), to length 1, in place, and return it.
+    """Scale a vector, (D,), or each row of a matrix, (N, D), to norm 1, in place, and return it.
 
-    Zeros stay zeros. Integers, which cannot be scaled in place, are left as they are: a new array is returned.
+    Zeros stay zeros. Integers cannot be scaled in place: a new array is returned.
     """
     x = _asarray(x)
     if x.ndim not in (1, 2):
@@ -227,7 +172,7 @@ def normalize(x: Array) -> Array:
         x = x.astype(numpy.float64)
     xp = get_array_module(x)
     largest = xp.maximum(x, -x).max(axis=-1, keepdims=True)
-    x /= xp.where(largest == 0, 1, largest)  # so that no square is too large or too small for the dtype
+    x /= xp.where(largest == 0, 1, largest)  # so that no square overflows or underflows
     x /= xp.maximum(_length(x), 1)  # it is at least 1, but for zeros
     return x
 
@@ -236,24 +181,13 @@ def normalize(x: Array) -> Array:
 
 
 def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: int = 35) -> float:
-    """Perplexity of a text, measured as the textbook does: exp of the mean over the windows of the loss in each.
+    """Perplexity of a text, (n,) word ids, by the textbook's definition: exp of the mean loss of the windows.
 
-    The text is cut into ``batch_size`` stretches of (n - 1) // batch_size words, which are read side by side, in
-    windows of ``time_size`` words. ``common.evaluation.evaluate`` counts every word, with the same weight; here the
-    words that do not fill a window are left out, up to ``time_size`` of each stretch, and what is left of n.
+    The text is cut into ``batch_size`` parallel streams of (n - 1) // batch_size words, and these into windows of
+    ``time_size`` words. Words that do not fill a window are left out; ``common.evaluation.evaluate`` counts every word.
 
-    The state is reset before and after. ``train_flg=False`` is passed to a ``forward`` that takes it.
-
-    Parameters
-    ----------
-    model : object with ``forward(xs, ts)``, which returns the mean loss, and ``reset_state()``
-    corpus : (n,) array of word ids
-    batch_size, time_size : int
-
-    Raises
-    ------
-    ValueError
-        If the text does not fill a window.
+    ``model`` has ``forward(xs, ts)``, which returns the mean loss and may take ``train_flg``, and ``reset_state()``,
+    which is called before and after. Raises ValueError if the text does not fill a window.
     """
     corpus = _corpus(corpus, 1)
     if min(batch_size, time_size) < 1:
@@ -293,19 +227,10 @@ def eval_seq2seq(
     verbose: bool = False,
     is_reverse: bool = False,
 ) -> int:
-    """Let a model answer one question. Returns 1 if all characters of the answer are right, else 0.
+    """Let a model answer a question, (1, T) character ids. Returns 1 if its answer equals ``correct``, (1, L), else 0.
 
-    Parameters
-    ----------
-    model : object with ``generate(question, start_id, length)``, which returns as many ids
-    question : (1, T) array of character ids
-    correct : (1, L) array of character ids
-        The answer, after the character with which answers start.
-    id_to_char : dict
-    verbose : bool
-        Print question, answer and guess.
-    is_reverse : bool
-        The characters of ``question`` are in inverse order; they are printed in theirs.
+    ``correct`` begins with the start character, which is passed to ``model.generate(question, start_id, length)``.
+    ``verbose`` prints question, answer and guess; ``is_reverse`` says that the question is reversed, for printing.
     """
     question, correct = _asarray(question), _asarray(correct)
     if question.ndim != 2 or len(question) != 1 or correct.ndim not in (1, 2) or correct.size != correct.shape[-1]:
@@ -325,7 +250,7 @@ def eval_seq2seq(
 
 
 def _asarray(x: Array) -> Array:
-    """A CuPy array as it is; all else as an array of the library that ``common.config.GPU`` says."""
+    """Return a CuPy array unchanged; convert all else to an array of NumPy or CuPy, as ``common.config.GPU`` says."""
     return x if get_array_module(x) is not numpy else np.asarray(x)
 
 
@@ -340,7 +265,7 @@ def _corpus(corpus: Array, window_size: int) -> Array:
 
 
 def _word_matrix(W: Array, id_to_word: Mapping[int, str] | Sequence[str]) -> Array:
-    """The rows of W that are words."""
+    """The rows of W that belong to a word."""
     W = _asarray(W)
     if W.ndim != 2 or len(W) < len(id_to_word):
         raise ValueError(f"expected a word_matrix with a row for each of {len(id_to_word)} words, got shape {W.shape}")
@@ -348,7 +273,7 @@ def _word_matrix(W: Array, id_to_word: Mapping[int, str] | Sequence[str]) -> Arr
 
 
 def _as_vectors(x: Array) -> Array:
-    """x as it is; what would overflow as a square, integers and float16, in a larger dtype."""
+    """Convert integers and float16, whose squares may overflow, to a larger dtype."""
     x = _asarray(x)
     if x.dtype == numpy.float16:
         return x.astype(numpy.float32)
@@ -364,7 +289,7 @@ def _unit(x: Array, eps: float) -> Array:
 
 
 def _missing(words: list[str], word_to_id: Mapping[str, int]) -> bool:
-    """Say which word is not in the vocabulary, if one is not."""
+    """Print the first word that is not in the vocabulary, if there is one."""
     for word in words:
         if word not in word_to_id:
             print(f"{word} is not found")
@@ -382,7 +307,7 @@ def _print_best(
 
 
 def _mark(right: bool) -> str:
-    """A tick or a cross, in green or red; letters where the terminal has neither."""
+    """A green tick or a red cross; letters where the terminal cannot show them."""
     try:
         "☑☒".encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
