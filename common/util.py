@@ -21,6 +21,8 @@ from common.checks import as_ids, check_range
 from common.np import GPU, np  # noqa: F401, for the textbook's readers, to whom "import *" brings them
 from common.optimizer import clip_grads  # noqa: F401, a textbook's name
 
+Words = Mapping[int, str] | Sequence[str]  # id_to_word
+
 # Words and counts
 
 
@@ -116,11 +118,7 @@ def cos_similarity(x: Array, y: Array, eps: float = 1e-8) -> Array:
 
 
 def most_similar(
-    query: str,
-    word_to_id: Mapping[str, int],
-    id_to_word: Mapping[int, str] | Sequence[str],
-    word_matrix: Array,
-    top: int = 5,
+    query: str, word_to_id: Mapping[str, int], id_to_word: Words, word_matrix: Array, top: int = 5
 ) -> None:
     """Print the ``top`` words whose vectors, rows of ``word_matrix``, (V, D), have the largest cosine with ``query``'s.
 
@@ -139,7 +137,7 @@ def analogy(
     b: str,
     c: str,
     word_to_id: Mapping[str, int],
-    id_to_word: Mapping[int, str] | Sequence[str],
+    id_to_word: Words,
     word_matrix: Array,
     top: int = 5,
     answer: str | None = None,
@@ -220,12 +218,7 @@ def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: 
 
 
 def eval_seq2seq(
-    model: Any,
-    question: Array,
-    correct: Array,
-    id_to_char: Mapping[int, str],
-    verbose: bool = False,
-    is_reverse: bool = False,
+    model: Any, question: Array, correct: Array, id_to_char: Words, verbose: bool = False, is_reverse: bool = False
 ) -> int:
     """Let a model answer a question, (1, T) character ids. Returns 1 if its answer equals ``correct``, (1, L), else 0.
 
@@ -240,13 +233,13 @@ def eval_seq2seq(
         )
     start_id, *answer = to_cpu(correct).ravel().tolist()
     guess = model.generate(question, start_id, len(answer))
-    asked, right, said = ("".join(id_to_char[int(c)] for c in ids) for ids in (to_cpu(question)[0], answer, guess))
+    asked, right, given = ("".join(id_to_char[int(c)] for c in ids) for ids in (to_cpu(question)[0], answer, guess))
     if verbose:
         print("Q", asked[::-1] if is_reverse else asked)
         print("T", right)
-        print(_mark(said == right), said)
+        print(_mark(given == right), given)
         print("---")
-    return int(said == right)
+    return int(given == right)
 
 
 def _asarray(x: Array) -> Array:
@@ -264,7 +257,7 @@ def _corpus(corpus: Array, window_size: int) -> Array:
     return corpus
 
 
-def _word_matrix(W: Array, id_to_word: Mapping[int, str] | Sequence[str]) -> Array:
+def _word_matrix(W: Array, id_to_word: Words) -> Array:
     """The rows of W that belong to a word."""
     W = _asarray(W)
     if W.ndim != 2 or len(W) < len(id_to_word):
@@ -297,9 +290,7 @@ def _missing(words: list[str], word_to_id: Mapping[str, int]) -> bool:
     return False
 
 
-def _print_best(
-    similarity: numpy.ndarray, id_to_word: Mapping[int, str] | Sequence[str], without: set[str], top: int
-) -> None:
+def _print_best(similarity: numpy.ndarray, id_to_word: Words, without: set[str], top: int) -> None:
     order = (-similarity).argsort(kind="stable").tolist()
     best = [i for i in order if id_to_word[i] not in without and not numpy.isnan(similarity[i])]
     for i in best[:top]:
@@ -310,8 +301,8 @@ def _mark(right: bool) -> str:
     """A green tick or a red cross; letters where the terminal cannot show them."""
     try:
         "☑☒".encode(sys.stdout.encoding or "utf-8")
+        has_marks = os.name != "nt"
     except UnicodeEncodeError:
-        return "O" if right else "X"
-    if os.name == "nt":
-        return "O" if right else "X"
-    return "\033[92m☑\033[0m" if right else "\033[91m☒\033[0m"
+        has_marks = False
+    marks = ("\033[91m☒\033[0m", "\033[92m☑\033[0m") if has_marks else ("X", "O")
+    return marks[right]
