@@ -17,16 +17,7 @@ from hypothesis import strategies as st
 
 import dataset
 from dataset import download, ptb, sotu, text_file, wikitext2
-from dataset.corpus import (
-    EOS,
-    UNK,
-    Corpus,
-    DatasetError,
-    build_vocabulary,
-    split_characters,
-    split_words,
-    to_ids,
-)
+from dataset.corpus import EOS, UNK, Corpus, DatasetError, build_vocabulary, split_characters, split_words, to_ids
 
 SPLITS = ("train", "valid", "test")
 

@@ -328,11 +328,7 @@ def test_too_few_arrays_are_refused(convert):
 
 # PyTorch
 
-CELLS = {
-    "RNN": TimeRNN,
-    "LSTM": TimeLSTM,
-    "GRU": lambda *weights: TimeGRU(*weights, reset_after=True),
-}
+CELLS = {"RNN": TimeRNN, "LSTM": TimeLSTM, "GRU": lambda *weights: TimeGRU(*weights, reset_after=True)}
 TORCH_NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 

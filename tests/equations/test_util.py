@@ -370,10 +370,7 @@ def test_marks_where_the_terminal_has_no_ticks(monkeypatch):
     eval_seq2seq(Answers([4, 5]), np.array([[1, 2, 3]]), np.array([[0, 4, 5]]), dict(enumerate("_12345")), True)
     eval_seq2seq(Answers([4, 4]), np.array([[1, 2, 3]]), np.array([[0, 4, 5]]), dict(enumerate("_12345")), True)
     out.flush()
-    assert out.buffer.getvalue().decode().split("\n")[2::4] == [
-        "O 45",
-        "X 44",
-    ]
+    assert out.buffer.getvalue().decode().split("\n")[2::4] == ["O 45", "X 44"]
 
 
 # On a GPU

@@ -181,23 +181,14 @@ BAD = {
     "closes at once": (lambda h: None, "ConnectionError"),
     "speaks another language": (lambda h: h.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), "ConnectionError"),
     "stalls before it answers": (lambda h: h.stall(), "[Tt]imed? ?out"),
-    "stalls in the middle": (
-        lambda h: (h.send_a_part(), h.stall()),
-        "timed out",
-    ),
+    "stalls in the middle": (lambda h: (h.send_a_part(), h.stall()), "timed out"),
     "is cut off": (lambda h: h.send_a_part(), "IncompleteRead"),
     "is cut off inside a chunk": (lambda h: send_chunks(h, chunks(CONTENT)[:60_000]), "IncompleteRead"),
     "drips": (lambda h: (h.head(length=len(CONTENT)), h.forever(b"x", 0.001)), "not all of it"),
-    "drips chunks": (
-        lambda h: (send_chunks(h, b""), h.forever(b"1\r\nx\r\n", 0.01)),
-        "not all of it",
-    ),
+    "drips chunks": (lambda h: (send_chunks(h, b""), h.forever(b"1\r\nx\r\n", 0.01)), "not all of it"),
     "goes on for ever": (lambda h: (h.head(), h.forever(CONTENT)), GOES_ON),
     "announces a terabyte": (lambda h: (h.head(length=10**12), h.forever(CONTENT)), GOES_ON),
-    "sends chunks for ever": (
-        lambda h: (send_chunks(h, b""), h.forever(chunks(CONTENT)[:-5])),
-        GOES_ON,
-    ),
+    "sends chunks for ever": (lambda h: (send_chunks(h, b""), h.forever(chunks(CONTENT)[:-5])), GOES_ON),
     "sends a chunk of a terabyte": (lambda h: (send_chunks(h, b"ffffffffff\r\n"), h.forever(CONTENT)), GOES_ON),
     "sends headers for ever": (
         lambda h: (h.send_response(200), h.flush_headers(), h.forever(b"A: b\r\n")),

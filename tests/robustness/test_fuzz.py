@@ -244,9 +244,7 @@ def test_mutated_passages(folder, content, changes):
 
 @settings(max_examples=FUZZ_CASES)
 @given(
-    content=st.one_of(
-        changed_json({"unit": "word", "tokens": [*SPECIAL, "the", "cat"]}), st.sampled_from(HOSTILE_JSON)
-    ),
+    content=st.one_of(changed_json({"unit": "word", "tokens": [*SPECIAL, "the", "cat"]}), st.sampled_from(HOSTILE_JSON))
 )
 @example(content={"unit": "char", "tokens": [*SPECIAL, "\ud800"]})
 @example(content={"unit": "word", "tokens": "".join(SPECIAL)})
