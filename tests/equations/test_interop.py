@@ -108,101 +108,56 @@ def onnx_rows(n):
     return [(1, n * H, D), (1, n * H, H), (1, 2 * n * H)]
 
 
-def singly(n):
-    return [(H, D)] * n + [(H, H)] * n + [(H,)] * (2 * n)
+def form(cell, other, theirs, layer, ours, step=None):
+    """A format whose converters take and return arrays one by one."""
+    convert_from, convert_to = (getattr(interop, f"{cell}_{way}_{other}") for way in ("from", "to"))
+    return Format(convert_from, convert_to, theirs, layer, ours, step)
 
 
-def from_lists(function):
-    """Let a converter that takes two lists of the same length take all arrays one by one."""
-    return lambda *arrays: function(arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :])
+def listed(cell, n, layer, ours, step):
+    """The same for converters that take two lists of the same length."""
+    found = form(cell, "chainer", [(H, D)] * n + [(H, H)] * n + [(H,)] * (2 * n), layer, ours, step)
+    return found._replace(
+        convert_from=lambda *arrays: found.convert_from(arrays[: 2 * n], arrays[2 * n :]),
+        convert_to=lambda *weights: [x for arrays in found.convert_to(*weights) for x in arrays],
+    )
 
 
-def to_lists(function):
-    return lambda *weights: [x for arrays in function(*weights) for x in arrays]
+def onnx_gru(linear_before_reset, layer, ours):
+    return Format(
+        lambda *arrays: interop.gru_from_onnx(*arrays, linear_before_reset=linear_before_reset),
+        lambda *weights: interop.gru_to_onnx(*weights)[:3],
+        onnx_rows(3),
+        layer,
+        ours,
+    )
 
 
-def onnx_gru(*arrays):
-    return interop.gru_from_onnx(*arrays, linear_before_reset=1)
-
-
-def arrays_of(function):
-    return lambda *weights: function(*weights)[:3]
-
-
+RNN_, LSTM_, BEFORE, AFTER = (RNN, columns(1)), (LSTM, columns(4)), (GRU, columns(3)), (gru_after, columns(3, 4 * H))
+CHAINER_LSTM = [(4 * H, D), (4 * H,), (4 * H, H)]
 FORMATS = {
-    "textbook RNN": Format(
-        interop.rnn_from_textbook, interop.rnn_to_textbook, columns(1), RNN, columns(1), textbook_rnn
-    ),
-    "textbook LSTM": Format(
-        interop.lstm_from_textbook, interop.lstm_to_textbook, columns(4), LSTM, columns(4), textbook_lstm
-    ),
-    "textbook GRU": Format(
-        interop.gru_from_textbook, interop.gru_to_textbook, columns(3), GRU, columns(3), textbook_gru
-    ),
-    "nn.RNN": Format(interop.rnn_from_torch, interop.rnn_to_torch, rows(1), RNN, columns(1)),
-    "nn.LSTM": Format(interop.lstm_from_torch, interop.lstm_to_torch, rows(4), LSTM, columns(4)),
-    "nn.GRU": Format(interop.gru_from_torch, interop.gru_to_torch, rows(3), gru_after, columns(3, 4 * H)),
-    "Keras SimpleRNN": Format(interop.rnn_from_keras, interop.rnn_to_keras, columns(1), RNN, columns(1), textbook_rnn),
-    "Keras LSTM": Format(interop.lstm_from_keras, interop.lstm_to_keras, columns(4), LSTM, columns(4), keras_lstm),
-    "Keras GRU": Format(
-        interop.gru_from_keras,
-        interop.gru_to_keras,
-        [*columns(3)[:2], (2, 3 * H)],
-        gru_after,
-        columns(3, 4 * H),
-        keras_gru,
-    ),
-    "Keras GRU, reset before": Format(
-        interop.gru_from_keras, interop.gru_to_keras, columns(3), GRU, columns(3), keras_gru
-    ),
-    "Chainer LSTM": Format(
-        interop.lstm_from_chainer,
-        interop.lstm_to_chainer,
-        [(4 * H, D), (4 * H,), (4 * H, H)],
-        LSTM,
-        columns(4),
-        chainer_lstm,
-    ),
-    "Chainer GRU": Format(
-        from_lists(interop.gru_from_chainer), to_lists(interop.gru_to_chainer), singly(3), GRU, columns(3), chainer_gru
-    ),
-    "Chainer NStepRNN": Format(
-        from_lists(interop.nstep_rnn_from_chainer),
-        to_lists(interop.nstep_rnn_to_chainer),
-        singly(1),
-        RNN,
-        columns(1),
-        nstep_rnn,
-    ),
-    "Chainer NStepLSTM": Format(
-        from_lists(interop.nstep_lstm_from_chainer),
-        to_lists(interop.nstep_lstm_to_chainer),
-        singly(4),
-        LSTM,
-        columns(4),
-        nstep_lstm,
-    ),
-    "Chainer NStepGRU": Format(
-        from_lists(interop.nstep_gru_from_chainer),
-        to_lists(interop.nstep_gru_to_chainer),
-        singly(3),
-        gru_after,
-        columns(3, 4 * H),
-        nstep_gru,
-    ),
-    "ONNX RNN": Format(interop.rnn_from_onnx, interop.rnn_to_onnx, onnx_rows(1), RNN, columns(1)),
-    "ONNX LSTM": Format(interop.lstm_from_onnx, interop.lstm_to_onnx, onnx_rows(4), LSTM, columns(4)),
-    "ONNX LSTM, peepholes": Format(
-        interop.lstm_from_onnx, interop.lstm_to_onnx, [*onnx_rows(4), (1, 3 * H)], LSTM, [*columns(4), (3 * H,)]
-    ),
-    "ONNX GRU": Format(onnx_gru, arrays_of(interop.gru_to_onnx), onnx_rows(3), gru_after, columns(3, 4 * H)),
-    "ONNX GRU, reset before": Format(
-        interop.gru_from_onnx, arrays_of(interop.gru_to_onnx), onnx_rows(3), GRU, columns(3)
-    ),
-    "nn.Linear": Format(interop.affine_from_torch, interop.affine_to_torch, [(H, D), (H,)], None, [(D, H), (H,)]),
-    "nn.Linear, one input": Format(
-        interop.affine_from_torch, interop.affine_to_torch, [(H, 1), (H,)], None, [(1, H), (H,)]
-    ),
+    "textbook RNN": form("rnn", "textbook", columns(1), *RNN_, textbook_rnn),
+    "textbook LSTM": form("lstm", "textbook", columns(4), *LSTM_, textbook_lstm),
+    "textbook GRU": form("gru", "textbook", columns(3), *BEFORE, textbook_gru),
+    "nn.RNN": form("rnn", "torch", rows(1), *RNN_),
+    "nn.LSTM": form("lstm", "torch", rows(4), *LSTM_),
+    "nn.GRU": form("gru", "torch", rows(3), *AFTER),
+    "Keras SimpleRNN": form("rnn", "keras", columns(1), *RNN_, textbook_rnn),
+    "Keras LSTM": form("lstm", "keras", columns(4), *LSTM_, keras_lstm),
+    "Keras GRU": form("gru", "keras", [*columns(3)[:2], (2, 3 * H)], *AFTER, keras_gru),
+    "Keras GRU, reset before": form("gru", "keras", columns(3), *BEFORE, keras_gru),
+    "Chainer LSTM": form("lstm", "chainer", CHAINER_LSTM, *LSTM_, chainer_lstm),
+    "Chainer GRU": listed("gru", 3, *BEFORE, chainer_gru),
+    "Chainer NStepRNN": listed("nstep_rnn", 1, *RNN_, nstep_rnn),
+    "Chainer NStepLSTM": listed("nstep_lstm", 4, *LSTM_, nstep_lstm),
+    "Chainer NStepGRU": listed("nstep_gru", 3, *AFTER, nstep_gru),
+    "ONNX RNN": form("rnn", "onnx", onnx_rows(1), *RNN_),
+    "ONNX LSTM": form("lstm", "onnx", onnx_rows(4), *LSTM_),
+    "ONNX LSTM, peepholes": form("lstm", "onnx", [*onnx_rows(4), (1, 3 * H)], LSTM, [*columns(4), (3 * H,)]),
+    "ONNX GRU": onnx_gru(1, *AFTER),
+    "ONNX GRU, reset before": onnx_gru(0, *BEFORE),
+    "nn.Linear": form("affine", "torch", [(H, D), (H,)], None, [(D, H), (H,)]),
+    "nn.Linear, one input": form("affine", "torch", [(H, 1), (H,)], None, [(1, H), (H,)]),
 }
 EACH = pytest.mark.parametrize("name", FORMATS)
 EACH_WITH_EQUATIONS = pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name].step])
@@ -228,20 +183,12 @@ def our_states(layer):
 
 
 @EACH_WITH_EQUATIONS
-def test_their_weights_compute_the_same_here(name):
+def test_their_weights_compute_the_same_here_and_ours_there(name):
     form = FORMATS[name]
-    weights = arrays(form.theirs)
-    expected = states(lambda x, h, c: form.step(x, h, c, *weights))
-    assert np.allclose(our_states(form.layer(*form.convert_from(*weights))), expected, rtol=0, atol=1e-14)
-
-
-@EACH_WITH_EQUATIONS
-def test_our_weights_compute_the_same_there(name):
-    form = FORMATS[name]
-    weights = arrays(form.ours)
-    converted = form.convert_to(*weights)
-    expected = states(lambda x, h, c: form.step(x, h, c, *converted))
-    assert np.allclose(our_states(form.layer(*weights)), expected, rtol=0, atol=1e-14)
+    theirs, ours = arrays(form.theirs), arrays(form.ours)
+    for weights, converted in (theirs, form.convert_from(*theirs)), (form.convert_to(*ours), ours):
+        expected = states(lambda x, h, c, weights=weights: form.step(x, h, c, *weights))
+        assert np.allclose(our_states(form.layer(*converted)), expected, rtol=0, atol=1e-14)
 
 
 @EACH
@@ -301,22 +248,22 @@ def test_what_is_no_array_of_floats_is_refused(name, wrong):
                 convert(*weights)
 
 
-ONLY_AFTER = {
-    "from torch": lambda: interop.gru_from_torch(*arrays(rows(3)), reset_after=False),
-    "to torch": lambda: interop.gru_to_torch(*arrays(columns(3))),
-    "to Chainer's NStepGRU": lambda: interop.nstep_gru_to_chainer(*arrays(columns(3))),
-}
-ONLY_BEFORE = {
-    "to the textbook": lambda: interop.gru_to_textbook(*arrays(columns(3, 4 * H))),
-    "to Chainer": lambda: interop.gru_to_chainer(*arrays(columns(3, 4 * H))),
-}
+ONLY_AFTER = [
+    lambda: interop.gru_from_torch(*arrays(rows(3)), reset_after=False),
+    lambda: interop.gru_to_torch(*arrays(columns(3))),
+    lambda: interop.nstep_gru_to_chainer(*arrays(columns(3))),
+]
+ONLY_BEFORE = [
+    lambda: interop.gru_to_textbook(*arrays(columns(3, 4 * H))),
+    lambda: interop.gru_to_chainer(*arrays(columns(3, 4 * H))),
+]
 
 
-@pytest.mark.parametrize("way", [*ONLY_AFTER, *ONLY_BEFORE])
-def test_the_two_forms_of_gru_cannot_be_converted(way):
-    form = "after the product .* reset_after=False" if way in ONLY_AFTER else "before the product .* reset_after=True"
-    with pytest.raises(ValueError, match=f"{form} cannot be converted"):
-        (ONLY_AFTER | ONLY_BEFORE)[way]()
+def test_the_two_forms_of_gru_cannot_be_converted():
+    for calls, form in (ONLY_AFTER, "after .* reset_after=False"), (ONLY_BEFORE, "before .* reset_after=True"):
+        for call in calls:
+            with pytest.raises(ValueError, match=f"{form} cannot be converted"):
+                call()
 
 
 @pytest.mark.parametrize("convert", [interop.gru_from_chainer, interop.nstep_gru_from_chainer])
