@@ -19,6 +19,7 @@ import tracemalloc
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pooch  # noqa: F401, so that no import is counted as memory of a download
 import pytest
 from fuzzing import CHANGES, FUZZ_CASES, mutated
 from helpers import ENVIRONMENT

@@ -150,6 +150,7 @@ def test_vectors_that_are_not_wanted_cost_nothing(tmp_path):
 
 RESIDENT = """
 import sys
+import sentencepiece  # before the first look at the memory
 from dataset.corpus import DatasetError
 from dataset.tokenizer import SentencePieceTokenizer
 def most():
