@@ -1,11 +1,14 @@
-"""Tokenizers: there and back, special tokens, files, and what is said when training is impossible."""
+"""Tokenizers: there and back, special tokens, files, and the errors when training is impossible."""
 
+import io
 import json
+import os
 
 import pytest
+import sentencepiece
 
 from dataset.corpus import DatasetError
-from dataset.tokenizer import TOKENIZERS, CharTokenizer, SentencePieceTokenizer, WordTokenizer, load_tokenizer
+from dataset.tokenizer import SPECIAL, TOKENIZERS, CharTokenizer, SentencePieceTokenizer, WordTokenizer, load_tokenizer
 
 DOCUMENTS = ["吾輩は猫である。名前はまだ無い。", "the cat , it sleeps .", "どこで生れたかとんと見当がつかぬ。"] * 20
 EACH = pytest.mark.parametrize("kind", TOKENIZERS)
@@ -44,11 +47,17 @@ def test_the_same_documents_give_the_same_tokenizer(kind):
 @EACH
 def test_saved_and_loaded(kind, tmp_path):
     tokenizer = trained(kind)
-    tokenizer.save(tmp_path)
+    path = tokenizer.save(tmp_path)
     loaded = load_tokenizer(tmp_path)
     assert type(loaded) is type(tokenizer)
     assert loaded.sha256 == tokenizer.sha256
     assert loaded.encode(DOCUMENTS[0]) == tokenizer.encode(DOCUMENTS[0])
+    os.utime(path, (0, 0))
+    assert loaded.save(tmp_path) == path
+    assert path.stat().st_mtime == 0  # it is not written again
+    path.write_bytes(b"another")
+    loaded.save(tmp_path)
+    assert path.read_bytes() == tokenizer.to_bytes()
 
 
 def test_words_are_lower_case_and_unknown_ones_are_marked():
@@ -56,6 +65,12 @@ def test_words_are_lower_case_and_unknown_ones_are_marked():
     assert tokenizer.tokens[4:] == ["the", "cat"]
     assert tokenizer.encode("The dog") == [4, 0]
     assert tokenizer.decode([4, 0]) == "the <unk>"
+
+
+def test_8000_tokens_are_kept_if_nothing_else_is_said():
+    assert WordTokenizer.train([str(k) for k in range(9000)]).vocab_size == 8000
+    with pytest.raises(DatasetError, match="8,000 is too large"):
+        SentencePieceTokenizer.train(DOCUMENTS)
 
 
 def test_long_documents_are_not_left_out():
@@ -87,6 +102,7 @@ def test_the_size_that_would_do_does():
 def test_no_room_for_tokens_is_refused():
     with pytest.raises(DatasetError, match="more than 4 tokens"):
         CharTokenizer.train(DOCUMENTS, 4)
+    assert CharTokenizer.train(DOCUMENTS, 5).vocab_size == 5
 
 
 @pytest.mark.parametrize(
@@ -100,10 +116,7 @@ def test_no_room_for_tokens_is_refused():
         ("tokenizer.json", b'{"unit": "word", "tokens": [1]}'),
         ("tokenizer.json", b'{"unit": "word", "tokens": ["a"]}'),
         ("tokenizer.json", b'{"unit": "byte", "tokens": []}'),
-        (
-            "tokenizer.json",
-            json.dumps({"unit": "word", "tokens": ["<unk>", "<s>", "</s>", "<pad>", "a", "a"]}).encode(),
-        ),
+        ("tokenizer.json", json.dumps({"unit": "word", "tokens": [*SPECIAL, "a", "a"]}).encode()),
         ("other.txt", b""),
     ],
 )
@@ -113,11 +126,26 @@ def test_damaged_files_are_refused(tmp_path, name, content):
         load_tokenizer(tmp_path)
 
 
-def test_a_subword_model_with_tokens_that_are_not_utf8_is_refused(tmp_path):
-    model = trained("subword").to_bytes()
-    (tmp_path / "tokenizer.model").write_bytes(model[:1000].replace("猫".encode(), b"a\xff\xfe") + model[1000:])
+@pytest.mark.parametrize("which", [4, 20, -1])
+def test_a_subword_model_with_a_token_that_is_not_utf8_is_refused(tmp_path, which):
+    tokenizer = trained("subword")
+    token = tokenizer.id_to_token(which % tokenizer.vocab_size).encode()
+    head = b"\n" + bytes([len(token)])
+    assert tokenizer.to_bytes().count(head + token + b"\x15") == 1
+    model = tokenizer.to_bytes().replace(head + token + b"\x15", head + b"\xff" * len(token) + b"\x15")
+    (tmp_path / "tokenizer.model").write_bytes(model)
     with pytest.raises(DatasetError, match=r"tokens that are not UTF-8"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("ids", [(1, 0, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2), (0, 1, 2, -1), (0, 1, 2, 4)])
+def test_a_subword_model_with_other_special_ids_is_refused(ids):
+    model, names = io.BytesIO(), ("unk_id", "bos_id", "eos_id", "pad_id")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(DOCUMENTS), model_writer=model, vocab_size=42, minloglevel=2, **dict(zip(names, ids))
+    )
+    with pytest.raises(DatasetError, match="other ids for <unk>, <s>, </s> and <pad> than 0, 1, 2, 3"):
+        SentencePieceTokenizer(model.getvalue())
 
 
 def test_a_subword_model_whose_tables_lead_out_of_memory_is_refused(tmp_path):
