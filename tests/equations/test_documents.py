@@ -30,13 +30,6 @@ def test_a_file_has_a_document_a_line(tmp_path):
     assert documents.valid == ["猫 38", "猫 39"]
 
 
-def test_a_file_that_is_not_utf8_is_refused(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_bytes("猫\n犬".encode("shift_jis"))
-    with pytest.raises(DatasetError, match="not UTF-8"):
-        load_file(path)
-
-
 def test_jawiki_has_the_passages_of_both_splits(data_dir):
     if not (data_dir / "jawiki").is_dir():
         pytest.skip("no jawiki in RNN_DATA_DIR")

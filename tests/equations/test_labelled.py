@@ -1,4 +1,4 @@
-"""Texts with classes, and word vectors: read as they are, or refused in one line."""
+"""Texts with classes, and word vectors: read, or refused in one line."""
 
 import csv
 
@@ -37,11 +37,11 @@ def test_an_item_is_title_and_description_with_a_class_from_zero(tmp_path):
         ("at 1 p.m.; then", "at 1 p.m.; then"),
     ],
 )
-def test_what_the_web_has_left_is_cleaned(raw, cleaned):
+def test_traces_of_web_pages_are_removed(raw, cleaned):
     assert ag_news.clean(raw) == cleaned
 
 
-def test_one_of_twenty_items_is_to_choose_on(tmp_path):
+def test_one_of_twenty_items_is_for_validation(tmp_path):
     rows = [(k % 4 + 1, f"t{k}", "d") for k in range(45)]
     path = write_items(tmp_path / "x.csv", rows)
     data = ag_news.load(path, write_items(tmp_path / "y.csv", rows[:3]))
@@ -118,7 +118,7 @@ def test_checksum_changes_with_texts_classes_and_splits():
 
 
 @pytest.mark.parametrize("header", ["", "4 2\n"])
-def test_vectors_of_the_words_that_are_asked_for(tmp_path, header):
+def test_vectors_of_the_wanted_words(tmp_path, header):
     path = tmp_path / "vectors.txt"
     path.write_text(f"{header}the 1 -2.5\n. . 7 7\ncat 0.5 1e-1 \nthe 9 9\nother x y\n", encoding="utf-8")
     vectors, D = load_vectors(path, ["cat", "the", "dog", "."])
@@ -149,6 +149,7 @@ def test_files_that_are_no_vectors_are_refused(tmp_path, content, reason):
         load_vectors(path, ["word"])
 
 
-def test_a_missing_file_of_vectors_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="cannot read"):
-        load_vectors(tmp_path / "missing.txt", ["word"])
+def test_a_missing_file_is_refused(tmp_path):
+    for read in (lambda path: load_vectors(path, ["word"]), ag_news.read):
+        with pytest.raises(DatasetError, match="cannot read"):
+            read(tmp_path / "missing.txt")
