@@ -1,4 +1,4 @@
-"""What readers of the textbook type: its imports, its models and its loops, on this project's layers."""
+"""The textbook's imports, models and training loops run on this project's layers."""
 
 import inspect
 
@@ -91,8 +91,17 @@ class BareModel:
                 layer.reset_state()
 
 
+def bare(**options):
+    np.random.seed(0)
+    return BareModel(**options)
+
+
+def close(arrays, others, **tolerances):
+    return all(np.allclose(a, b, **tolerances) for a, b in zip(arrays, others, strict=True))
+
+
 def windows(count=40):
-    """Windows of a text, (N, T), for N readers at different places."""
+    """Windows of a text, (N, T), of N parallel streams."""
     starts = np.arange(N) * (len(TEXT) // N)
     for k in range(count):
         index = (starts[:, None] + k * T + np.arange(T)) % (len(TEXT) - 1)
@@ -101,11 +110,7 @@ def windows(count=40):
 
 def test_a_loop_without_zeroing_anything_learns_as_plain_arrays_do():
     """The same loop, with the gradients of each step copied out and applied by hand."""
-    np.random.seed(0)
-    model, other = BareModel(), None
-    np.random.seed(0)
-    other = BareModel()
-    optimizer = SGD(0.5)
+    model, other, optimizer = bare(), bare(), SGD(0.5)
     for xs, ts in windows():
         assert model.forward(xs, ts) == other.forward(xs, ts)
         model.backward()
@@ -113,8 +118,7 @@ def test_a_loop_without_zeroing_anything_learns_as_plain_arrays_do():
         other.backward()
         for w, g in zip(other.params, [g.copy() for g in other.grads]):
             w -= 0.5 * g
-    for ours, theirs in zip(model.params, other.params):
-        assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+    assert close(model.params, other.params, rtol=1e-5, atol=1e-7)
 
 
 def test_gradients_are_the_same_arrays_from_beginning_to_end():
@@ -126,16 +130,11 @@ def test_gradients_are_the_same_arrays_from_beginning_to_end():
         assert [id(g) for layer in model.layers for g in layer.grads] == first == [id(g) for g in model.grads]
 
 
-def lr_of(rule):
-    return {SGD: 0.5, Momentum: 0.1, Nesterov: 0.1}.get(rule, 0.02)
-
-
 @pytest.mark.parametrize("rule", [SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam])
 def test_tied_arrays_are_one_parameter_for_the_trainer_as_one_parameter_object_is(rule):
     """Arrays W and W.T, whose gradients the trainer adds up, against a Parameter and its transpose."""
-    np.random.seed(0)
-    bare = BareModel(tied=True)
-    embed, lstm, affine = bare.layers
+    arrays = bare(tied=True)
+    embed, lstm, affine = arrays.layers
     W = Parameter(embed.W.data.copy(), "W")
     layers = [
         TimeEmbedding(W),
@@ -144,12 +143,11 @@ def test_tied_arrays_are_one_parameter_for_the_trainer_as_one_parameter_object_i
     ]
     ours = LanguageModel(layers)
     assert len(ours.params) == 5
-    assert len(bare.params) == 6
-    for model in (bare, ours):
-        trainer = RnnlmTrainer(model, rule(lr=lr_of(rule)))
+    assert len(arrays.params) == 6
+    for model in (arrays, ours):
+        trainer = RnnlmTrainer(model, rule(lr={SGD: 0.5, Momentum: 0.1, Nesterov: 0.1}.get(rule, 0.02)))
         trainer.fit(TEXT[:-1], TEXT[1:], 2, N, T, max_grad=1.0, eval_interval=4, verbose=False)
-    for a, b in zip([*bare.params[:4], bare.params[5]], ours.params, strict=True):
-        assert np.allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert close([*arrays.params[:4], arrays.params[5]], ours.params, rtol=1e-4, atol=1e-5)
 
 
 def test_raw_arrays_that_share_memory_are_one_parameter_of_a_model():
@@ -192,10 +190,7 @@ def test_remove_duplicate_adds_up_what_shares_memory(how):
 
 
 def test_micro_batches_are_summed_by_the_reader():
-    np.random.seed(0)
-    model, whole = BareModel(), None
-    np.random.seed(0)
-    whole = BareModel()
+    model, whole = bare(), bare()
     xs, ts = next(windows())
     sums = [np.zeros_like(g) for g in model.grads]
     for n in range(N):
@@ -206,16 +201,14 @@ def test_micro_batches_are_summed_by_the_reader():
             total += g / N
     whole.forward(xs, ts)
     whole.backward()
-    for ours, theirs in zip(sums, whole.grads):
-        assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert close(sums, whole.grads, rtol=1e-4, atol=1e-6)
     SGD(0.1).update(model.params, sums)
     SGD(0.1).update(whole.params, whole.grads)
-    for ours, theirs in zip(model.params, whole.params):
-        assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert close(model.params, whole.params, rtol=1e-5, atol=1e-6)
 
 
-class ReadersTimeRNN:
-    """A loop over cells as the textbook types it: raw arrays, a new cell each step, gradients added up by hand."""
+class OwnTimeRNN:
+    """A loop over cells as the textbook writes it: raw arrays, a new cell each step, gradients summed by hand."""
 
     def __init__(self, Wx, Wh, b, stateful=False):
         self.params, self.stateful, self.h = [Wx, Wh, b], stateful, None
@@ -246,7 +239,7 @@ class ReadersTimeRNN:
 
 
 class Scale:
-    """A layer of a reader's own, with a parameter."""
+    """A reader's layer, with a parameter."""
 
     def __init__(self, size):
         self.params, self.grads = [np.ones(size)], [np.zeros(size)]
@@ -260,10 +253,10 @@ class Scale:
         return self.params[0] * dys
 
 
-def test_layers_of_the_readers_own_work_in_a_model(tmp_path):
+def test_a_readers_layers_work_in_a_model(tmp_path):
     def model(own):
         rnn = [normal(D, H), normal(H, H), normal(H)]
-        layers = [TimeEmbedding(normal(V, D)), ReadersTimeRNN(*rnn, True) if own else TimeRNN(*rnn, True)]
+        layers = [TimeEmbedding(normal(V, D)), OwnTimeRNN(*rnn, True) if own else TimeRNN(*rnn, True)]
         return LanguageModel([*layers, Scale(H), TimeAffine(normal(H, V), normal(V))])
 
     own, ours = model(True), model(False)
@@ -273,14 +266,13 @@ def test_layers_of_the_readers_own_work_in_a_model(tmp_path):
             m.backward()
             clip_grads(m.grads, 0.5)
             SGD(0.1).update(m.params, m.grads)
-    for a, b in zip(own.params, ours.params, strict=True):
-        assert np.allclose(a, b, rtol=1e-10)
+    assert close(own.params, ours.params, rtol=1e-10)
     with own.evaluating():
         own.forward(*next(windows()))
     own.save(tmp_path / "own.npz")
     again = model(True)
     again.load(tmp_path / "own.npz")
-    assert all(np.array_equal(a, b) for a, b in zip(again.params, own.params))
+    assert close(again.params, own.params, rtol=0, atol=0)
 
 
 def test_what_is_no_layer_is_refused():
@@ -291,8 +283,7 @@ def test_what_is_no_layer_is_refused():
 @pytest.mark.parametrize("dropout", [None, 0.5])
 def test_the_trainer_trains_any_model_and_draws_as_the_textbook_does(dropout):
     """``ppl_list``: at the first step of an epoch and each ``eval_interval`` steps, of the losses since the last."""
-    np.random.seed(0)
-    model = BareModel(dropout=dropout)
+    model = bare(dropout=dropout)
     losses = []
     forward = model.forward
     model.forward = lambda xs, ts: losses.append(forward(xs, ts)) or losses[-1]
@@ -374,7 +365,7 @@ def test_plot_shows_a_line(kind, monkeypatch):
     plt.close("all")
 
 
-# Layers that the textbook has, and equations alone describe here
+# The textbook's other layers
 
 
 def test_softmax_and_sigmoid_gradients():
