@@ -15,7 +15,7 @@ from dataset.corpus import SPLITTERS, Corpus, DatasetError, Documents
 __all__ = ["Corpus", "DatasetError", "Documents", "load", "load_documents", "splitter"]
 
 _MODULES = ["ag_news", "bungo", "documents", "jawiki", "ptb", "sequence", "sotu", "text_file", "wikitext2"]
-_SPLIT_TEXTS = ["ptb", "wikitext2"]  # they come split into words, with a vocabulary of their own
+_SPLIT_TEXTS = ["ptb", "wikitext2"]  # already split into words, with a fixed vocabulary
 
 
 def __getattr__(name: str) -> ModuleType:

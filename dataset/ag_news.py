@@ -23,18 +23,18 @@ CLASSES = ["World", "Sports", "Business", "Sci/Tech"]
 # Of each 20 items of the training file, one is for validation.
 _VALID_EVERY = 20
 
-# What is left of an HTML entity whose & has become a space, as in "Great Britain #39;s"; and a tag.
+# An HTML entity whose & has become a space, as in "Great Britain #39;s"; and a tag.
 _BROKEN_ENTITY = re.compile(r" ?(?<![&\w])(#\d+|quot|amp|lt|gt|nbsp);")
 _TAG = re.compile(r"<[^<>]*>")
 
 
 def load(train_file: str | Path | None = None, test_file: str | Path | None = None) -> LabelledTexts:
-    """Load the canonical files, or others of the same form: class 1 to 4, title, description.
+    """Load the canonical files, or others with the same columns: class (1 to 4), title, description.
 
     Raises
     ------
     DatasetError
-        If a file cannot be had, or is not of this form.
+        If a file cannot be downloaded or read, or has another format.
     """
     items = read(train_file or fetch("ag_news/train.csv"))
     if len(items) < _VALID_EVERY:
@@ -49,7 +49,7 @@ def load(train_file: str | Path | None = None, test_file: str | Path | None = No
 
 
 def read(path: str | Path) -> list[LabelledText]:
-    """Read the items of a file: title and description as one text, and the number of the class, from 0."""
+    """Read the items of a file: title and description as one text, and the class, from 0."""
     items = []
     rows = csv.reader(io.StringIO(read_utf8(Path(path)), newline=""))
     try:

@@ -68,7 +68,7 @@ class Documents:
 
 
 def split_words(line: str) -> list[str]:
-    """Lower-case a line and split it into words, with punctuation marks as words of their own.
+    """Lower-case a line and split it into words, where each punctuation mark is a word.
 
     Accents, vowel signs and other marks stay with their letter, and the parts of an emoji together.
     """

@@ -1,4 +1,4 @@
-"""Texts become the ids that they should, and a text that cannot be had or used says so in one line."""
+"""Texts and their ids; a text that cannot be loaded is an error in one line."""
 
 import csv
 import hashlib

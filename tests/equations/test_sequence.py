@@ -1,4 +1,4 @@
-"""Questions and answers: numbered characters, the order of lines, where a file is looked for, and what is made up."""
+"""Questions and answers: character ids, the order of lines, the search for a file, and generated lines."""
 
 import re
 from datetime import datetime
@@ -33,7 +33,7 @@ def text_of(ids):
     return ["".join(sequence.get_vocab()[1][i] for i in row) for row in ids.tolist()]
 
 
-def test_characters_are_numbered_in_the_order_of_the_lines_and_a_tenth_is_to_test_on(tmp_path):
+def test_characters_are_numbered_in_the_order_of_the_lines_and_a_tenth_is_the_test_set(tmp_path):
     write(tmp_path / "sums.txt")
     (x_train, t_train), (x_test, t_test) = sequence.load_data(str(tmp_path / "sums.txt"))
     char_to_id, id_to_char = sequence.get_vocab()
@@ -77,7 +77,7 @@ def test_the_nearest_file_is_read(tmp_path, monkeypatch):
     assert len(sequence.load_data("addition.txt")[0][0]) == 45_000
 
 
-def test_a_second_file_has_a_vocabulary_of_its_own(tmp_path):
+def test_each_file_has_its_own_vocabulary(tmp_path):
     write(tmp_path / "a.txt", ["ab_c"])
     write(tmp_path / "b.txt", ["dc_b"])
     sequence.load_data(tmp_path / "a.txt")
@@ -105,7 +105,7 @@ def read_date(line):
     return form, question == question.title(), question == question.lower()
 
 
-def test_made_up_sums():
+def test_generated_sums():
     (x, t), (x_test, t_test) = sequence.load_data("addition.txt")
     assert [a.shape for a in (x, t, x_test, t_test)] == [(45_000, 7), (45_000, 5), (5_000, 7), (5_000, 5)]
     assert len(sequence.get_vocab()[0]) == 13
@@ -118,7 +118,7 @@ def test_made_up_sums():
     assert np.array_equal(again[0][0], x)
 
 
-def test_made_up_dates():
+def test_generated_dates():
     (x, t), (x_test, t_test) = sequence.load_data("date.txt")
     assert [a.shape for a in (x, t, x_test, t_test)] == [(45_000, 29), (45_000, 11), (5_000, 29), (5_000, 11)]
     assert len(sequence.get_vocab()[0]) == 59
@@ -166,7 +166,7 @@ def test_line_ends_of_windows_and_a_last_line_without_one(tmp_path):
     assert sorted(text_of(t)) == ["_2", "_3"]
 
 
-def test_a_file_that_is_nowhere_and_a_vocabulary_that_is_not_yet():
+def test_a_missing_file_and_a_vocabulary_before_the_first_load():
     with pytest.raises(DatasetError, match="no vocabulary yet: call load_data first"):
         sequence.get_vocab()
     with pytest.raises(DatasetError, match=r"no file sums\.txt: expected a path, .* addition\.txt or date\.txt"):

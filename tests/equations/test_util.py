@@ -133,7 +133,7 @@ def test_ppmi_by_hand():
     assert (ppmi(np.array([[3, 1], [1, 3]])) >= 0).all()
 
 
-def test_ppmi_tells_how_far_it_is(capsys):
+def test_ppmi_prints_its_progress(capsys):
     ppmi(np.ones((4, 4)), verbose=True)
     assert capsys.readouterr().out == "25.0% done\n50.0% done\n75.0% done\n100.0% done\n"
     ppmi(np.ones((300, 300)), verbose=True)
@@ -266,7 +266,7 @@ def test_normalize_makes_integers_floats():
 
 
 class Recorder:
-    """A model whose losses are given, and which remembers what it read."""
+    """A model with given losses, which records its inputs."""
 
     def __init__(self, losses):
         self.losses = iter(losses)
@@ -294,9 +294,9 @@ class WithOptions(Recorder):
 
 
 @pytest.mark.parametrize("kind", [Recorder, WithFlag, WithOptions])
-def test_perplexity_over_whole_windows_of_stretches_side_by_side(kind, capsys):
+def test_perplexity_over_whole_windows_of_parallel_streams(kind, capsys):
     model = kind([1.0, 3.0])
-    # 14 words to predict by 2 readers: 7 each, in windows of 3; the last of each is left out.
+    # 14 words to predict in 2 streams: 7 each, in windows of 3; the last of each is left out.
     assert eval_perplexity(model, list(range(15)), 2, 3) == pytest.approx(np.exp(2))
     assert model.read == [
         "reset",

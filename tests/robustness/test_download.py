@@ -255,7 +255,7 @@ def test_a_server_that_has_the_right_bytes_will_do(cache, server, fetch, case):
 
 
 def test_no_server_is_one_error(cache, fetch):
-    with socket.socket() as taken:  # a port at which nobody listens
+    with socket.socket() as taken:  # a port without a listener
         taken.bind(("127.0.0.1", 0))
         assert "refused" in error_of(fetch, f"http://127.0.0.1:{taken.getsockname()[1]}/text")
     assert files_in(cache) == []
@@ -304,7 +304,7 @@ def https_server():
         yield server
 
 
-def test_a_certificate_that_nobody_trusts_is_refused(cache, https_server, fetch):
+def test_a_certificate_without_a_trusted_issuer_is_refused(cache, https_server, fetch):
     assert "self-signed certificate" in error_of(fetch, https_server.url()).replace("self signed", "self-signed")
     assert https_server.paths == []
     assert files_in(cache) == []

@@ -1,6 +1,7 @@
-"""Files and command lines with anything in them: a clear error, or a result that makes sense.
+"""Arbitrary and mutated files and command lines: a clear error, or a result that makes sense.
 
-RNN_FUZZ_CASES=2500 pytest tests/robustness/test_fuzz.py is the long run; downloads, weights and checkpoints have theirs elsewhere.
+RNN_FUZZ_CASES=2500 pytest tests/robustness/test_fuzz.py is the long run. Downloads, weights and checkpoints are fuzzed
+in test_download.py, test_npz.py and test_checkpoint.py.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""No loader needs more memory than the bound that docs/RELIABILITY.md states, however a file is made to cost much.
+"""No file, however it is made, costs its loader more memory than the bound that docs/RELIABILITY.md states.
 
 Those of weights and checkpoints are in test_npz.py and test_checkpoint.py, those of folders of models in test_fuzz.py.
 """

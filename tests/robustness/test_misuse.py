@@ -109,7 +109,7 @@ def test_a_copy_is_as_good_as_the_original(tmp_path, model, options, how, traine
     if trained:
         train(original)
         original.reset_state()
-        original.forward(X, T)  # a pass is in hand
+        original.forward(X, T)  # between forward and backward
     ways = {"deepcopy": copy.deepcopy, "pickle": lambda m: pickle.loads(pickle.dumps(m))}
     other = ways[how](original) if how in ways else save_and_load(original, tmp_path / "weights.npz")
     assert not any(np.shares_memory(a, b) for a, b in zip(original.params, other.params))
@@ -159,7 +159,7 @@ def test_a_model_trains_in_another_process():
 
 
 def test_arrays_taken_before_are_those_that_train():
-    """A model of a reader's own arrays: neither these nor lists of them are left behind."""
+    """Arrays with which a reader makes layers stay the arrays of the parameters, and so do lists of them."""
     W, rnn = f(V, D), [f(D, H) / 3, f(H, H) / 3, np.zeros(H)]
     layers = [TimeEmbedding(W), TimeRNN(*rnn, stateful=True), TimeAffine(f(H, V), np.zeros(V))]
     grads = [g for layer in layers for g in layer.grads]
@@ -543,7 +543,7 @@ def test_between_forward_and_backward_anything_may_happen(tmp_path, monkeypatch,
 
 
 @EACH_MODEL
-def test_predict_drops_nothing_and_leaves_the_pass_in_hand(model, options):
+def test_predict_drops_nothing_and_keeps_what_backward_needs(model, options):
     plain, other = new(model, **options), new(model, **options)
     for m in (plain, other):
         m.forward(X, T)
@@ -614,7 +614,7 @@ def test_a_language_model_that_forgets_is_refused(what, cell):
         STATELESS[what](model)
 
 
-def test_outputs_that_backward_needs_cannot_be_changed_by_the_way():
+def test_outputs_that_backward_needs_are_read_only():
     layer = rnn()
     hs = layer.forward(f(2, 5, 3))
     for change in (hs.__iadd__, lambda d: hs.fill(d), lambda d: hs.__setitem__(0, d)):
@@ -756,7 +756,7 @@ def test_bytes_as_words_are_measured_as_any_others():
     assert np.array_equal(padded[0][1], padded[1][1])
 
 
-def test_states_of_packed_sequences_meet_no_others():
+def test_states_of_packed_sequences_are_not_used_for_others():
     layer = rnn_of(D, H)
     first, other = ([f(n, D, seed=k + n) for n in lengths] for k, lengths in enumerate(([2, 5, 3], [4, 1])))
     layer.forward(pack(first))
@@ -768,7 +768,7 @@ def test_states_of_packed_sequences_meet_no_others():
 
 
 class OwnAffine:
-    """A layer of a reader's own; with ``rebinds`` it does what cannot be seen."""
+    """A reader's layer; with ``rebinds`` it replaces its list of gradients, which a model cannot notice."""
 
     def __init__(self, D, H, rebinds=False):
         self.params, self.grads, self.rebinds = [f(D, H)], [np.zeros((D, H))], rebinds
@@ -798,7 +798,7 @@ class OwnDropout:
         return dy * self.mask
 
 
-def test_layers_of_the_readers_own_are_laid_out_by_nobody_and_predict_leaves_them_alone():
+def test_a_readers_layers_are_not_flattened_and_predict_restores_their_mode():
     model = language_model(OwnAffine(D, H), OwnDropout())
     model.flatten_parameters()
     own = model.layers[1]
@@ -817,7 +817,7 @@ def test_layers_of_the_readers_own_are_laid_out_by_nobody_and_predict_leaves_the
     assert not np.array_equal(own.params[0], kept)
 
 
-def test_what_the_model_cannot_see_is_refused():
+def test_replaced_gradients_and_repeated_layers_are_refused():
     model = language_model(OwnAffine(D, H, rebinds=True))
     model.forward(X, T)
     with pytest.raises(ValueError, match=r"OwnAffine has made new arrays of its gradients"):
@@ -899,7 +899,7 @@ def test_gradients_may_be_left_out():
     assert not np.array_equal(model.params[1], new().params[1])
 
 
-def test_layers_that_know_each_other_are_no_endless_loop():
+def test_layers_that_refer_to_each_other_are_no_endless_loop():
     a, b = OwnAffine(D, H), OwnDropout()
     a.next, b.back = b, a
     assert len(language_model(a, b).params) == 4
