@@ -185,6 +185,10 @@ def test_files_are_split_90_5_5_by_words_and_a_split_ends_with_the_line_in_which
     # Of 200 words, 180 are reached in the second line and 190 in the third.
     corpus = load_text("\n".join(["a " * 100, "b " * 85, "c " * 6, "d " * 4, "e " * 5]))
     assert [len(ids) for ids in splits(corpus)] == [100 + 85 + 2, 6 + 1, 4 + 5 + 2]
+    # One long line: the other splits have a line each, and no more than they need.
+    for text, ends in (("a " * 100 + "\nb\nc\nd", [1, 1, 2]), ("b\nc\nd\ne\n" + "a " * 100, [3, 1, 1])):
+        corpus = load_text(text)
+        assert [words_of(ids, corpus).count(EOS) for ids in splits(corpus)] == ends
 
 
 @pytest.mark.parametrize("text", ["a\nb\nc", "a\nb\n" + "c " * 100, "a " * 100 + "\nb\nc"])
