@@ -11,9 +11,10 @@ import math
 
 import numpy as np
 
-from common.backend import Array, address, get_array_module, split_evenly, to_float64, underflow_is_zero
+from common.backend import Array, address, get_array_module, to_float64, underflow_is_zero
 from common.checks import check_number
 from common.fast.flat_buffer import Parts, flat_buffers
+from common.fast.products import split_evenly
 
 _BLOCK = 2**15  # elements of a block: 128 KB in float32
 

@@ -24,7 +24,7 @@ from types import ModuleType
 
 import numpy as np
 
-from common.backend import Array, Unique, get_array_module, to_cpu
+from common.backend import Array, get_array_module, to_cpu
 
 
 class Layout:
@@ -306,22 +306,3 @@ def from_rows(rows: Array, layout: Layout) -> Array | PackedSequence:
     if layout.order is not None:
         return PackedSequence(rows, layout)
     return rows.reshape(layout.T, layout.N, *rows.shape[1:]).swapaxes(0, 1)
-
-
-class UniqueRows:
-    """A sequence of vectors in which vectors repeat: row r is rows[groups.index[r]].
-
-    Of the 6,400 words of a batch perhaps 2,000 are distinct. A product x_nt Wx of all of them is the
-    product of 2,000 rows and a look-up; the gradients of equal words can be summed before they are
-    multiplied. The results are those of the full (N, T, D) array, but for the order of summation.
-
-    Attributes
-    ----------
-    rows : (U, D) array
-    groups : Unique
-        Of the words, in the order of time.
-    layout : Layout
-    """
-
-    def __init__(self, rows: Array, groups: Unique, layout: Layout) -> None:
-        self.rows, self.groups, self.layout = rows, groups, layout

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.backend import Array, address, blocked_matmul, get_array_module, scatter_add
+from common.backend import Array, address, get_array_module
+from common.fast.products import blocked_matmul
+from common.fast.segment_sum import scatter_add
 
 if TYPE_CHECKING:
     from common.layers import Layer

@@ -32,8 +32,9 @@ import numpy as np
 
 import dataset
 from ch06_gated.lstm_lm import LstmLm
-from common.backend import GpuUnavailable, Unique, get_array_module, require_gpu
+from common.backend import GpuUnavailable, get_array_module, require_gpu
 from common.batching import OffsetBatches
+from common.fast.segment_sum import Unique
 from common.layers import RNN
 from common.optimizer import SGD, clip_grads
 from common.time_layers import TimeRNN
@@ -272,7 +273,7 @@ assert np.array_equal(tanh_of(x), np.tanh(x))
 # | weights, gradients, state of the optimizer | NumPy arrays | CuPy arrays; make the optimizer after the move |
 # | the text | NumPy array | moved once; batches are cut out of it there |
 # | equal words | multiplied once | multiplied each: products are cheap there, finding them is not |
-# | gradient of the embedding | sums of the rows of equal words | `cupyx.scatter_add` |
+# | gradient of the embedding | sums of the rows of equal words | `cupy.add.at` |
 # | optimizer, softmax | a piece at a time, that fits the cache | one operation for all |
 # | whether to clip | asked at once | computed there: asking would make the CPU wait |
 # | loss | a number | stays there until it is printed |

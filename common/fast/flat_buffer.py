@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from operator import is_
 
-from common.backend import Array, blocked_matmul, get_array_module
+from common.backend import Array, get_array_module
+from common.fast.products import blocked_matmul
 from common.parameter import Arrays, Parameter
 
 

@@ -30,8 +30,9 @@ import numpy as np
 
 import dataset
 from ch06_gated.lstm_lm import LstmLm
-from common.backend import GpuUnavailable, Unique, get_array_module, require_gpu
+from common.backend import GpuUnavailable, get_array_module, require_gpu
 from common.batching import OffsetBatches
+from common.fast.segment_sum import Unique
 from common.layers import RNN
 from common.optimizer import SGD, clip_grads
 from common.time_layers import TimeRNN
@@ -255,7 +256,7 @@ assert np.array_equal(tanh_of(x), np.tanh(x))
 # | 重み、勾配、オプティマイザの状態 | NumPyの配列 | CuPyの配列。オプティマイザは移した後に作る |
 # | テキスト | NumPyの配列 | 一度だけ移し、バッチはGPU上で切り出す |
 # | 同じ単語 | 1回だけ掛ける | すべて掛ける。GPUでは、掛けるのは安く、同じ単語を探すのは高い |
-# | 埋め込みの勾配 | 同じ単語の行の和 | `cupyx.scatter_add` |
+# | 埋め込みの勾配 | 同じ単語の行の和 | `cupy.add.at` |
 # | オプティマイザ、ソフトマックス | キャッシュに入る分ずつ | 全体を一度に |
 # | クリッピングするかどうか | その場で調べる | GPU上で計算する。尋ねるとCPUが待たされる |
 # | 損失 | 数 | 表示するときまでGPUに置いておく |
