@@ -32,7 +32,6 @@ import dataset
 from ch06_gated.lstm_lm import LstmLm
 from common.backend import GpuUnavailable, get_array_module, require_gpu
 from common.batching import OffsetBatches
-from common.fast.segment_sum import Unique
 from common.layers import RNN
 from common.optimizer import SGD, clip_grads
 from common.time_layers import TimeRNN
@@ -210,12 +209,12 @@ assert in_output > 10 * in_lstm
 
 # %%
 x, _ = next(batches)
-groups = Unique(x.ravel())
+unique, index = np.unique(x.ravel(), return_inverse=True)
 W_in, Wx = embedding.W.data, lstm.Wx.data
-each, distinct = W_in[x.ravel()] @ Wx, (W_in[groups.distinct] @ Wx)[groups.index]
+each, distinct = W_in[x.ravel()] @ Wx, (W_in[unique] @ Wx)[index]
 assert np.allclose(each, distinct, atol=1e-6)
-print(f"{x.size} words, {len(groups.distinct)} distinct")
-assert len(groups.distinct) < 0.7 * x.size
+print(f"{x.size} words, {len(unique)} distinct")
+assert len(unique) < 0.7 * x.size
 
 # %% [markdown]
 # ## バイト数は半分
