@@ -196,7 +196,7 @@ class Model:
     def _put_back(self) -> Iterator[None]:
         """Whatever happens to the layers inside the ``with`` block, afterwards all is as it was."""
         found = [dict(vars(layer)) for layer in self._all_layers]
-        passes = [p.pass_in_hand for p in self.parameters]
+        passes = [(p.is_stale, p.givers) for p in self.parameters]
         was_evaluating = self._evaluating
         try:
             yield
@@ -205,7 +205,7 @@ class Model:
             for layer, attributes in zip(self._all_layers, found):
                 _restore(layer, attributes)
             for p, known in zip(self.parameters, passes):
-                p.pass_in_hand = known
+                p.is_stale, p.givers = known
 
     def __getstate__(self) -> dict[str, object]:
         """What is copied and pickled: a copy that is made inside a block of ``evaluating`` is not inside it."""
