@@ -73,9 +73,11 @@ class Parameter:
 
     def begin(self, layer: Layer) -> None:
         """Say that ``layer`` is about to give its part. If it has given it already, a new pass begins."""
-        if self.is_stale or id(layer) in self.givers:
-            self.is_stale, self.givers = True, ()
-        self.givers += (id(layer),)
+        giver = id(layer)
+        if self.is_stale or giver in self.givers:
+            self.is_stale, self.givers = True, (giver,)
+        else:
+            self.givers += (giver,)
 
     def add_grad(self, d: Array) -> None:
         """Add d, of the shape of the parameter, to the gradient of this pass."""
