@@ -12,15 +12,7 @@ _INTP, _UINTP = np.dtype(np.intp), np.dtype(np.uintp)
 
 
 def check_shape(what: str, x: Array, expected: tuple[int, ...]) -> None:
-    """Raise an error that names both shapes, unless x has the shape ``expected``.
-
-    Raises
-    ------
-    TypeError
-        If x is no array.
-    ValueError
-        If its shape is another.
-    """
+    """Raise a TypeError or ValueError that names both shapes, unless x is an array of the shape ``expected``."""
     if getattr(x, "shape", None) != expected:
         if not hasattr(x, "shape"):
             raise TypeError(f"{what} must be an array of shape {expected}, got {type(x).__name__}")
@@ -37,17 +29,11 @@ def check_weights(layer: str, shapes: dict[str, tuple[int, ...]], **weights: obj
 
 
 def _named(values: dict[str, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {value!r}" for name, value in values.items())
 
 
 def as_ids(x: Array | list, what: str) -> Array:
-    """Return ids as an array of the integers that index arrays.
-
-    Raises
-    ------
-    TypeError
-        If they are not integers.
-    """
+    """Return ids as an array of the integers that index arrays; raise a TypeError if they are not integers."""
     if isinstance(x, (list, tuple)):
         x = np.asarray(x)
     dtype = getattr(x, "dtype", None)
@@ -58,6 +44,12 @@ def as_ids(x: Array | list, what: str) -> Array:
     return x.astype(np.intp)
 
 
+def all_in_range(ids: Array, size: int) -> bool:
+    """Whether all of ``ids`` are known to be in [0, size). On a GPU nothing is."""
+    # As an unsigned number, a negative one is huge: one look at the largest finds both.
+    return type(ids) is np.ndarray and ids.size > 0 and np.maximum.reduce(ids.view(_UINTP), axis=None) < size
+
+
 def check_range(ids: Array, size: int, what: str, ignored: int | None = None) -> None:
     """Raise an IndexError unless all of ``ids`` are in [0, size); it says which label would have been ``ignored``.
 
@@ -65,11 +57,39 @@ def check_range(ids: Array, size: int, what: str, ignored: int | None = None) ->
     """
     if get_array_module(ids) is np and ids.size > 0 and not all_in_range(ids, size):
         wrong = ids[(ids < 0) | (ids >= size)][0]
-        raise IndexError(f"{what} must be in [0, {size}){_or(ignored)}, got {wrong}")
+        also = "" if ignored is None else f", or {ignored} to be ignored"
+        raise IndexError(f"{what} must be in [0, {size}){also}, got {wrong}")
 
 
-def _or(label: int | None) -> str:
-    return "" if label is None else f", or {label} to be ignored"
+def check_text(ids: Array | list, size: int | None, what: str, ignored: int | None = None) -> Array:
+    """Return the ids of a whole text, (n,), as an array.
+
+    Raises
+    ------
+    ValueError, TypeError, IndexError
+        If they have more than one axis, are not integers, or are neither in [0, size) nor ``ignored``.
+    """
+    ids = ids if hasattr(ids, "shape") else np.asarray(ids)
+    if ids.ndim != 1:
+        raise ValueError(f"{what} of a text must have shape (n,), got {ids.shape}")
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{what} must be integers, got {ids.dtype}")
+    if size is None or get_array_module(ids) is not np:  # None: of a layer of the reader's own
+        return ids
+    if ids.size and not 0 <= ids.min() <= ids.max() < size:
+        check_range(as_ids(ids if ignored is None else ids[ids != ignored], what), size, what, ignored)
+    return ids
+
+
+def from_one_hot(t: Array) -> Array:
+    """Labels, (...), of one-hot labels t, (..., V); raise an error if a row has anything but one 1 and zeros."""
+    if t.dtype.kind not in "biuf":
+        raise TypeError(f"labels must be integers, got {t.dtype}")
+    if not ((t * t == t).min() and (t.sum(axis=-1) == 1).min()):  # only 0 and 1 are their own squares
+        raise ValueError(
+            f"labels of shape {t.shape}, that of the scores, must be one-hot: in each row one 1, and zeros"
+        )
+    return t.argmax(axis=-1)
 
 
 def _is_whole(value: object) -> bool:
@@ -84,70 +104,17 @@ def check_whole(name: str, value: int) -> None:
 
 def check_sizes(**sizes: int) -> None:
     """Raise an error that names all sizes unless they are whole numbers, and positive."""
-    named = ", ".join(f"{name} {size!r}" for name, size in sizes.items())
     if not all(map(_is_whole, sizes.values())):
-        raise TypeError(f"sizes must be whole numbers, got {named}")
+        raise TypeError(f"sizes must be whole numbers, got {_named(sizes)}")
     if min(sizes.values()) <= 0:
-        raise ValueError(f"sizes must be positive, got {named}")
+        raise ValueError(f"sizes must be positive, got {_named(sizes)}")
 
 
 def check_number(name: str, value: float, low: float, high: float = math.inf, *, closed: bool = False) -> None:
-    """Raise an error unless ``value`` is a number between ``low``, itself allowed if ``closed``, and ``high``, never.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is no number, or not in this range.
-    """
+    """Raise a TypeError or ValueError unless ``value`` is a number in (low, high), or in [low, high) if ``closed``."""
     if not isinstance(value, (int, float, np.number)):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (low <= value if closed else low < value) or not value < high:
         interval = f"in {'[' if closed else '('}{low}, {high})"
         wanted = "positive" if (low, high, closed) == (0, math.inf, False) else interval
         raise ValueError(f"{name} must be {wanted}, got {value}")
-
-
-def all_in_range(ids: Array, size: int) -> bool:
-    """Whether all of ``ids`` are known to be in [0, size). On a GPU nothing is."""
-    # As an unsigned number, a negative one is huge: one look at the largest finds both.
-    return type(ids) is np.ndarray and ids.size > 0 and np.maximum.reduce(ids.view(_UINTP), axis=None) < size
-
-
-def check_text(ids: Array | list, size: int | None, what: str, ignored: int | None = None) -> Array:
-    """Return the ids of a whole text, (n,), as an array; a text on a GPU is not looked at.
-
-    Raises
-    ------
-    ValueError, TypeError, IndexError
-        If they have more than one axis, are not integers, or are neither in [0, size) nor ``ignored``.
-    """
-    ids = ids if hasattr(ids, "shape") else np.asarray(ids)
-    if ids.ndim != 1:
-        raise ValueError(f"{what} of a text must have shape (n,), got {ids.shape}")
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"{what} must be integers, got {ids.dtype}")
-    if size is None:  # of a layer of the reader's own
-        return ids
-    if get_array_module(ids) is np and ids.size and not 0 <= ids.min() <= ids.max() < size:
-        wrong = ids[(ids < 0) | (ids >= size)]
-        wrong = wrong if ignored is None else wrong[wrong != ignored]
-        if wrong.size:
-            raise IndexError(f"{what} must be in [0, {size}){_or(ignored)}, got {wrong[0]}")
-    return ids
-
-
-def from_one_hot(t: Array) -> Array:
-    """Labels, (...), of one-hot labels t, (..., V).
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a row has anything but one 1 and zeros.
-    """
-    if t.dtype.kind not in "biuf":
-        raise TypeError(f"labels must be integers, got {t.dtype}")
-    if not ((t * t == t).min() and (t.sum(axis=-1) == 1).min()):  # only 0 and 1 are their own squares
-        raise ValueError(
-            f"labels of shape {t.shape}, that of the scores, must be one-hot: in each row one 1, and zeros"
-        )
-    return t.argmax(axis=-1)

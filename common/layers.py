@@ -109,18 +109,13 @@ class Layer:
         if self._remembered is None:
             raise ValueError(f"{type(self).__name__}.backward was called without a forward before it")
         for p in self._bases:
-            if p.shared:
-                p.begin(self)
-            else:
-                p.is_stale = True
+            p.begin(self)
         return self._remembered
 
     def set_parameters(self, parameters: list[Parameter]) -> None:
         """Have these parameters. A list of its own each time, as copies of a layer share it."""
         self.parameters = parameters
         self._bases = unique_parameters(parameters)
-        for p in self._bases:
-            p.add_user(self)
 
     def tie(self, old: Parameter, new: Parameter) -> None:
         """Use ``new`` wherever the layer has used ``old``."""
@@ -137,11 +132,6 @@ class Layer:
     def __getstate__(self) -> dict[str, object]:
         """What is copied and pickled: all but the pass in hand."""
         return {name: value for name, value in vars(self).items() if name not in self.passing}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state)
-        for p in self._bases:
-            p.add_user(self)
 
 
 class MatMul(Layer):

@@ -12,12 +12,12 @@ import numpy as np
 from common.backend import Array, get_array_module, to_cpu, to_gpu, underflow_is_zero
 from common.checks import check_text
 from common.fast.flat_buffer import FlatBuffer
+from common.fast.output_layer import FastTimeAffineSoftmaxWithLoss
 from common.layers import Embedding, Layer
 from common.npz import NpzReader, write_npz
 from common.parameter import Arrays, Parameter, shared_memory
 from common.time_layers import (
     TimeAffine,
-    TimeAffineSoftmaxWithLoss,
     TimeBidirectional,
     TimeLSTM,
     TimeRecurrent,
@@ -77,7 +77,7 @@ class Model:
         if self._own_layers:
             return
         self._buffer = FlatBuffer(self.parameters)
-        if isinstance(self.loss_layer, TimeAffineSoftmaxWithLoss):
+        if isinstance(self.loss_layer, FastTimeAffineSoftmaxWithLoss):
             self.loss_layer.Wb = self._buffer.stacked(self.loss_layer.W, self.loss_layer.b)
 
     def predict(self, xs: Array) -> Array:
@@ -190,13 +190,13 @@ class Model:
     def _stop_training(self) -> None:
         for layer in self._all_layers:
             layer.training = layer.train_flg = False
-            vars(layer).pop("_kept", None)  # room that holds what backward needs
+            vars(layer).pop("logits_workspace", None)  # it holds what backward needs
 
     @contextmanager
     def _put_back(self) -> Iterator[None]:
         """Whatever happens to the layers inside the ``with`` block, afterwards all is as it was."""
         found = [dict(vars(layer)) for layer in self._all_layers]
-        passes = [p.pass_in_hand for p in self.parameters]
+        passes = [(p.is_stale, p.givers) for p in self.parameters]
         was_evaluating = self._evaluating
         try:
             yield
@@ -205,7 +205,7 @@ class Model:
             for layer, attributes in zip(self._all_layers, found):
                 _restore(layer, attributes)
             for p, known in zip(self.parameters, passes):
-                p.pass_in_hand = known
+                p.is_stale, p.givers = known
 
     def __getstate__(self) -> dict[str, object]:
         """What is copied and pickled: a copy that is made inside a block of ``evaluating`` is not inside it."""
@@ -309,7 +309,7 @@ class LanguageModel(Model):
         if any(isinstance(layer, TimeBidirectional) for layer in layers):
             raise ValueError("a language model must not read backward: it would see the words that it shall predict")
         if isinstance(output, TimeAffine):
-            super().__init__(layers, TimeAffineSoftmaxWithLoss(output.W, output.b, ignore_label))
+            super().__init__(layers, FastTimeAffineSoftmaxWithLoss(output.W, output.b, ignore_label))
             self.hidden_layers = hidden_layers  # in training, the loss layer does the work of the last layer, too
         else:  # a layer of the reader's own
             super().__init__(layers, TimeSoftmaxWithLoss(ignore_label))

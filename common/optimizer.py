@@ -11,9 +11,10 @@ import math
 
 import numpy as np
 
-from common.backend import Array, address, get_array_module, split_evenly, to_float64, underflow_is_zero
+from common.backend import Array, address, get_array_module, to_float64, underflow_is_zero
 from common.checks import check_number
 from common.fast.flat_buffer import Parts, flat_buffers
+from common.fast.products import split_evenly
 
 _BLOCK = 2**15  # elements of a block: 128 KB in float32
 
@@ -22,17 +23,7 @@ class Optimizer:
     """What all optimizers share: the walk over the parameters, block by block, and their memory of earlier steps.
 
     A subclass names its ``memories``, arrays of the shape of each parameter that start from zeros,
-    and updates one block in ``_update(w, g, *memories)``.
-
-    Parameters
-    ----------
-    lr : float
-        Learning rate; may be changed between updates.
-
-    Raises
-    ------
-    ValueError
-        If the learning rate is not a positive number.
+    and updates one block in ``_update(w, g, *memories)``. The learning rate, ``lr``, may be changed between updates.
     """
 
     memories: tuple[str, ...] = ()
@@ -46,14 +37,9 @@ class Optimizer:
 
     @underflow_is_zero
     def update(self, params: list[Array], grads: list[Array]) -> None:
-        """Take one step downhill.
+        """Take one step downhill: change ``params``, at every call the same arrays, in place.
 
-        Parameters
-        ----------
-        params : list of arrays
-            They are changed in place. At every call the same, in the same order.
-        grads : list of arrays
-            The gradient of each: those of a model, or any of the same shapes, such as sums over several batches.
+        ``grads`` are those of a model, or any of the same shapes, such as sums over several batches.
 
         Raises
         ------
@@ -77,12 +63,9 @@ class Optimizer:
     def begin(self, params: list[Array]) -> None:
         """Make the memories of these parameters: zeros."""
         for name in self.memories:
-            whole = isinstance(params, Parts) and params.complete()
-            setattr(self, name, params.zeros_like() if whole else [_zeros_like(w) for w in params])
-
-
-def _zeros_like(w: Array) -> Array:
-    return get_array_module(w).zeros_like(w)
+            flat = isinstance(params, Parts) and params.complete()
+            zeros = params.zeros_like() if flat else [get_array_module(w).zeros_like(w) for w in params]
+            setattr(self, name, zeros)
 
 
 def _check_arrays(params: list[Array], *others: list[Array]) -> None:
@@ -121,13 +104,7 @@ def _blocks(w: Array) -> tuple:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent: w ← w - lr g.
-
-    Parameters
-    ----------
-    lr : float
-        Learning rate.
-    """
+    """Stochastic gradient descent: w ← w - lr g."""
 
     def __init__(self, lr: float = 0.01) -> None:
         super().__init__(lr)
@@ -138,13 +115,6 @@ class SGD(Optimizer):
 
 class Momentum(Optimizer):
     """Gradient descent with momentum: v ← momentum v - lr g,  w ← w + v.
-
-    Parameters
-    ----------
-    lr : float
-        Learning rate.
-    momentum : float
-        How much of the last step is kept.
 
     References
     ----------
@@ -171,11 +141,6 @@ class Nesterov(Momentum):
 
     The weights that are kept are those ahead, w + momentum v, so that no other gradient is needed.
 
-    Parameters
-    ----------
-    lr, momentum : float
-        As in Momentum.
-
     References
     ----------
     Nesterov, "A method for solving the convex programming problem with convergence rate O(1/k²)", 1983; in this form
@@ -191,14 +156,7 @@ class Nesterov(Momentum):
 
 
 class AdaGrad(Optimizer):
-    """Smaller steps where gradients have been large: h ← h + g²,  w ← w - lr g / (√h + ε).
-
-    Parameters
-    ----------
-    lr : float
-        Learning rate.
-    eps : float
-        Keeps the division finite.
+    """Smaller steps where gradients have been large: h ← h + g²,  w ← w - lr g / (√h + ε). ε keeps it finite.
 
     References
     ----------
@@ -220,14 +178,7 @@ class AdaGrad(Optimizer):
 class RMSprop(Optimizer):
     """Steps divided by the size of recent gradients: h ← ρ h + (1 - ρ) g²,  w ← w - lr g / (√h + ε).
 
-    Parameters
-    ----------
-    lr : float
-        Learning rate.
-    decay_rate : float
-        ρ.
-    eps : float
-        Keeps the division finite.
+    ``decay_rate`` is ρ.
 
     References
     ----------
@@ -256,20 +207,11 @@ class Adam(Optimizer):
     w ← w - lr √c₂ / c₁ · m / (√v + ε)          with c₁ = 1 - β₁ᵗ, c₂ = 1 - β₂ᵗ
 
     Both means start from zero, and c₁ and c₂ correct for that. The textbook and Keras add ε to √v as it stands here,
-    algorithm 1 of the paper and PyTorch to the corrected one:
+    algorithm 1 of the paper and PyTorch to the corrected one, as here with ``corrected``:
 
     w ← w - lr m̂ / (√v̂ + ε)                    with m̂ = m / c₁, v̂ = v / c₂
 
-    Parameters
-    ----------
-    lr : float
-        Learning rate.
-    beta1, beta2 : float
-        Decay rates of the two means.
-    eps : float
-        Keeps the division finite.
-    corrected : bool
-        Add ε to the corrected √v̂: with ``eps=1e-8``, PyTorch's Adam.
+    With ``corrected=True, eps=1e-8`` this is PyTorch's Adam.
 
     References
     ----------
@@ -279,21 +221,13 @@ class Adam(Optimizer):
     memories = ("m", "v")
 
     def __init__(
-        self,
-        lr: float = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-7,
-        corrected: bool = False,
+        self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-7, corrected: bool = False
     ) -> None:
         super().__init__(lr)
-        for name, beta in (("beta1", beta1), ("beta2", beta2)):
-            check_number(name, beta, 0, 1, closed=True)
+        check_number("beta1", beta1, 0, 1, closed=True)
+        check_number("beta2", beta2, 0, 1, closed=True)
         check_number("eps", eps, 0)
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.corrected = corrected
+        self.beta1, self.beta2, self.eps, self.corrected = beta1, beta2, eps, corrected
 
     def _update(self, w: Array, g: Array, m: Array, v: Array) -> None:
         xp = get_array_module(w)
@@ -316,14 +250,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay that Adam's scaling does not touch: first w ← w - lr · weight_decay · w.
-
-    Parameters
-    ----------
-    lr, beta1, beta2, eps : float
-        As in Adam, of the corrected kind.
-    weight_decay : float
-        Share of each weight, times lr, that is taken away at each step.
+    """Corrected Adam with weight decay that Adam's scaling does not touch: first w ← w - lr · weight_decay · w.
 
     References
     ----------
@@ -331,12 +258,7 @@ class AdamW(Adam):
     """
 
     def __init__(
-        self,
-        lr: float = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
+        self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01
     ) -> None:
         super().__init__(lr, beta1, beta2, eps, corrected=True)
         check_number("weight_decay", weight_decay, 0, closed=True)
@@ -352,18 +274,7 @@ def clip_grads(grads: list[Array], max_norm: float) -> float:
     """Scale all gradients, in place, by one factor, if together they are longer than ``max_norm``.
 
     rate = max_norm / (‖g‖ + 10⁻⁶), where ‖g‖² is the sum of the squares of all elements of all arrays;
-    g ← rate g if rate < 1.
-
-    Parameters
-    ----------
-    grads : list of arrays
-    max_norm : float
-        Largest norm of the gradient of the whole model.
-
-    Returns
-    -------
-    float or 0-dimensional array
-        ‖g‖ before it was clipped.
+    g ← rate g if rate < 1. Return ‖g‖ before it was clipped, a float or, on a GPU, a 0-dimensional array.
 
     Raises
     ------
@@ -376,9 +287,9 @@ def clip_grads(grads: list[Array], max_norm: float) -> float:
     """
     if max_norm != math.inf:
         check_number("the largest norm", max_norm, 0)
-    whole, grads = grads, flat_buffers(grads)[0]
-    if grads is whole:
-        (grads,) = _each_once((grads, grads))[:1] or ([],)
+    found, grads = grads, flat_buffers(grads)[0]
+    if grads is found:  # arrays that stand alone
+        grads = [g for g, _ in zip(*_each_once((grads, grads)))]
     if not grads:
         return 0.0
     xp = get_array_module(grads[0])

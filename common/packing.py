@@ -24,27 +24,24 @@ from types import ModuleType
 
 import numpy as np
 
-from common.backend import Array, Unique, get_array_module, to_cpu
+from common.backend import Array, get_array_module, to_cpu
 
 
 class Layout:
     """Which rows belong to which step, for sequences sorted by length.
 
-    Parameters
+    Attributes
     ----------
-    batch_sizes : sequence of int
+    N, T : int
+        Sequences, and steps of the longest.
+    batch_sizes : list of int
         How many sequences have a step t, for t = 0, ..., T - 1: never more than at the step before.
     starts : (T,) array of int
         The first row of each step. Where this array is, on the CPU or on a GPU, all index arrays are made.
     lengths : (N,) array of int
         The steps of each sequence; where there are more rows of it, they are padding.
-    order : (N,) array of int, optional
+    order : (N,) array of int, or None
         The place of the n-th longest among the sequences that were packed. None: an array that was never packed.
-
-    Attributes
-    ----------
-    N, T : int
-        Sequences, and steps of the longest.
     rows : list of slice
         The rows of each step; row n of a step belongs to sequence n.
     rows_prev : list of slice
@@ -112,14 +109,7 @@ def rectangle(N: int, T: int, xp: ModuleType = np) -> Layout:
 
 
 class PackedSequence:
-    """Sequences of many lengths, without padding. ``pack`` makes them, and ``pad`` those with padding after all.
-
-    Parameters
-    ----------
-    data : (rows, ...) array
-        The elements, in the order of ``layout``.
-    layout : Layout
-    """
+    """Sequences of many lengths: ``data``, (rows, ...), in the order of ``layout``. ``pack`` and ``pad`` make them."""
 
     def __init__(self, data: Array, layout: Layout) -> None:
         self.data, self.layout = data, layout
@@ -139,37 +129,20 @@ class PackedSequence:
 
         The sequences of a window are the first of the window rows_prev, so a carried state fits.
         """
-        layout, minimum = self.layout, self.layout.xp.minimum
-        for start in range(0, layout.T, time_size):
-            steps = slice(start, start + time_size)
-            sizes, rows = layout.batch_sizes[steps], layout.rows[steps]
-            n = sizes[0]
-            yield PackedSequence(
-                self.data[rows[0].start : rows[-1].stop],
-                Layout(
-                    sizes,
-                    layout.starts[steps] - rows[0].start,
-                    minimum(layout.lengths[:n] - start, len(sizes)),
-                    layout.order[:n],
-                ),
-            )
+        whole = self.layout
+        for t in range(0, whole.T, time_size):
+            steps = slice(t, t + time_size)
+            sizes, rows = whole.batch_sizes[steps], whole.rows[steps]
+            first, n = rows[0].start, sizes[0]
+            lengths = whole.xp.minimum(whole.lengths[:n] - t, len(sizes))
+            layout = Layout(sizes, whole.starts[steps] - first, lengths, whole.order[:n])
+            yield PackedSequence(self.data[first : rows[-1].stop], layout)
 
 
 def packed_index(starts: np.ndarray, lengths: np.ndarray, xp: ModuleType = np) -> tuple[Array, Layout]:
-    """Where the rows of sequences that lie in one array are to be taken from, to pack them.
+    """How to pack sequences that lie in one array, data[starts[n]:][:lengths[n]]: their packed rows are data[index].
 
-    Parameters
-    ----------
-    starts, lengths : (N,) arrays of int
-        Sequence n is data[starts[n]:][:lengths[n]].
-    xp : module
-        What ``data`` is an array of. A GPU is sent one small array, of T + 3 N numbers.
-
-    Returns
-    -------
-    index : (rows,) array of int
-        The rows are data[index].
-    layout : Layout
+    Return ``index``, (rows,), and the layout, both made by ``xp``. A GPU is sent one array, of T + 3 N numbers.
     """
     order = np.argsort(-lengths, kind="stable")
     starts, lengths = starts[order], lengths[order]
@@ -202,14 +175,9 @@ def _send(arrays: list[np.ndarray], xp: ModuleType) -> list[Array]:
 
 
 def pack(sequences: Sequence[Array], xp: ModuleType | None = None) -> PackedSequence:
-    """Pack arrays of any lengths, (T_n, ...) each, in any order.
+    """Pack arrays of any lengths, (T_n, ...) each, in any order; a ValueError if there is none, or one is empty.
 
     With ``xp``, NumPy arrays are packed as arrays of that module: to a GPU go two arrays, elements and numbers.
-
-    Raises
-    ------
-    ValueError
-        If there is no sequence, or one is empty.
     """
     data, starts, lengths = _join(sequences, xp)
     index, layout = packed_index(starts, lengths, get_array_module(data))
@@ -221,11 +189,6 @@ def pad(sequences: Sequence[Array], value: float = 0, xp: ModuleType | None = No
 
     Layers that need the end of a sequence find it, as the layout has the lengths. All layers compute the padding, too:
     this is what packing saves, and here to compare it with.
-
-    Raises
-    ------
-    ValueError
-        If there is no sequence, or one is empty.
     """
     data, starts, lengths = _join(sequences, xp)
     xp = get_array_module(data)
@@ -256,29 +219,16 @@ def unpack(packed: PackedSequence) -> list[Array]:
 def to_rows(x: Array | PackedSequence, what: str = "xs", axes: str = "NTD") -> tuple[Array, Layout]:
     """(N, T, ...) -> (T·N, ...), rows in the order of time, and their layout. No copy if ``x`` lies in that order.
 
-    Parameters
-    ----------
-    x : array, nested list or PackedSequence
-    what : str
-        The name of ``x``, for errors.
-    axes : str
-        The letters of the axes that it must have.
-
     Raises
     ------
-    ValueError
-        If it has other axes, or nothing in it.
-    TypeError
-        If it is no array.
+    ValueError, TypeError
+        If x, whose name is ``what``, has other axes than ``axes``, or nothing in it; or if it is no array.
     """
-    try:
-        shape = x.shape
-    except AttributeError:
-        if not isinstance(x, (list, tuple)):
-            wanted = f"an array ({', '.join(axes)}) or a PackedSequence"
-            raise TypeError(f"{what} must be {wanted}, got {type(x).__name__}") from None
+    if isinstance(x, (list, tuple)):
         x = np.asarray(x)
-        shape = x.shape
+    shape = getattr(x, "shape", None)
+    if shape is None:
+        raise TypeError(f"{what} must be an array ({', '.join(axes)}) or a PackedSequence, got {type(x).__name__}")
     if len(shape) != len(axes) or 0 in shape:
         raise ValueError(f"{what} must have shape ({', '.join(axes)}), and none of them 0, got {shape}")
     if isinstance(x, PackedSequence):
@@ -288,13 +238,7 @@ def to_rows(x: Array | PackedSequence, what: str = "xs", axes: str = "NTD") -> t
 
 
 def to_rows_like(x: Array | PackedSequence, layout: Layout, width: int, what: str) -> Array:
-    """The rows, (rows, width), of sequences that must have this layout.
-
-    Raises
-    ------
-    ValueError
-        If they have another, or another width; it names both shapes.
-    """
+    """The rows, (rows, width), of sequences that must have this layout: else a ValueError names both shapes."""
     rows, found = to_rows(x, what)
     if rows.shape[1] != width or (found is not layout and found.batch_sizes != layout.batch_sizes):
         raise ValueError(f"{what} must have shape {(layout.N, layout.T, width)}, got {x.shape}")
@@ -306,22 +250,3 @@ def from_rows(rows: Array, layout: Layout) -> Array | PackedSequence:
     if layout.order is not None:
         return PackedSequence(rows, layout)
     return rows.reshape(layout.T, layout.N, *rows.shape[1:]).swapaxes(0, 1)
-
-
-class UniqueRows:
-    """A sequence of vectors in which vectors repeat: row r is rows[groups.index[r]].
-
-    Of the 6,400 words of a batch perhaps 2,000 are distinct. A product x_nt Wx of all of them is the
-    product of 2,000 rows and a look-up; the gradients of equal words can be summed before they are
-    multiplied. The results are those of the full (N, T, D) array, but for the order of summation.
-
-    Attributes
-    ----------
-    rows : (U, D) array
-    groups : Unique
-        Of the words, in the order of time.
-    layout : Layout
-    """
-
-    def __init__(self, rows: Array, groups: Unique, layout: Layout) -> None:
-        self.rows, self.groups, self.layout = rows, groups, layout

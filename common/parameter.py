@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.backend import Array, address, blocked_matmul, get_array_module, scatter_add
+from common.backend import Array, address, get_array_module
+from common.fast.products import blocked_matmul
+from common.fast.segment_sum import scatter_add
 
 if TYPE_CHECKING:
     from common.layers import Layer
 
 
 class _InPlace:
-    """An array that is made once. To assign another copies its numbers into place, or raises an error.
-
-    Reading is not intercepted, so that it costs nothing.
-    """
+    """An attribute that holds one array for good: to assign another copies its numbers into place."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -31,40 +30,30 @@ class _InPlace:
 class Parameter:
     """An array that training changes, and the gradient of the loss with respect to it.
 
-    Both arrays are made once and changed in place: who holds them always sees the numbers of now, and
-    ``p.data = x`` copies x. A parameter that two layers use is one object that both hold; ``W.T`` is the same
-    parameter seen transposed, so ``TimeAffine(embedding.W.T, b)`` ties the output layer to the embedding.
+    Both arrays are made once and changed in place: ``p.data = x`` copies x. A parameter that two layers use is one
+    object that both hold; ``W.T`` is the same parameter seen transposed, so ``TimeAffine(embedding.W.T, b)`` ties the
+    output layer to the embedding.
 
     A pass is a ``forward`` of the layers and the ``backward`` that follows. The first gradient of a pass replaces
     that of the last pass; where a parameter is used more than once, the others are added to it:
 
         dW = Σ_k dW_k        over all uses k of W in one pass
 
-    Parameters
-    ----------
-    data : array of floating-point numbers
-    name : str
-        The key of the array in a saved file, such as ``rnn_Wx``.
-    grad : array of the shape of ``data``, optional
-        Where the gradient is; zeros are made if it is not given.
-
     Attributes
     ----------
     data, grad : arrays of the same shape and dtype
+        If no array for the gradient is given, zeros are made.
     name : str
+        The key of the array in a saved file, such as ``rnn_Wx``.
     base : Parameter
         The parameter that owns the arrays: itself, or for ``W.T`` the one it views.
     is_stale : bool
-        Whether the gradient is that of an earlier pass, so that the next one replaces it.
-    shared : bool
-        Whether more than one layer has it.
+        Of ``base``: whether the gradient is that of an earlier pass, so that the next one replaces it.
 
     Raises
     ------
-    TypeError
-        If ``data`` is not an array of floating-point numbers.
-    ValueError
-        If the gradient has another shape.
+    TypeError, ValueError
+        If ``data`` is not an array of floating-point numbers, or the gradient has another shape.
     """
 
     data, grad = _InPlace(), _InPlace()
@@ -80,43 +69,24 @@ class Parameter:
         self.name = name
         self.base = self
         self.is_stale = True
-        self.shared = False
-        self._user = 0  # the first layer that has it
-        self._givers: set[int] = set()  # the layers that have given their part of the gradient in this pass
-
-    def add_user(self, layer: Layer) -> None:
-        """Say that ``layer`` has this parameter. With the second one it is shared."""
-        if self._user not in (0, id(layer)) and not self.shared:
-            self.shared = self.is_stale = True  # who has given its part so far was not written down
-        self._user = id(layer)
-
-    @property
-    def pass_in_hand(self) -> tuple[bool, set[int]]:
-        """What the parameter knows of this pass: ``p.pass_in_hand = p.pass_in_hand`` changes nothing."""
-        return self.is_stale, set(self._givers)
-
-    @pass_in_hand.setter
-    def pass_in_hand(self, known: tuple[bool, set[int]]) -> None:
-        self.is_stale, self._givers = known
+        self.givers: tuple[int, ...] = ()  # the layers that have given their part of the gradient in this pass
 
     def begin(self, layer: Layer) -> None:
-        """Say that ``layer`` is about to give its part. If it has given it already, a new pass begins.
-
-        Of a parameter that is not shared, each part is that of a new pass.
-        """
+        """Say that ``layer`` is about to give its part. If it has given it already, a new pass begins."""
         giver = id(layer)
-        if self.is_stale or giver in self._givers:
-            self.is_stale = True
-            self._givers.clear()
-        self._givers.add(giver)
+        if self.is_stale or giver in self.givers:
+            self.is_stale, self.givers = True, (giver,)
+        else:
+            self.givers += (giver,)
 
     def add_grad(self, d: Array) -> None:
         """Add d, of the shape of the parameter, to the gradient of this pass."""
-        if self.is_stale:
-            self.grad[...] = d
-            self.is_stale = False
+        grad = self.grad
+        if self.base.is_stale:
+            grad[...] = d
+            self.base.is_stale = False
         else:
-            self.grad += d
+            grad += d
 
     def add_product(self, A: Array, B: Array) -> None:
         """Add A @ B to the gradient of this pass. The first is written in place, without a copy."""
@@ -124,27 +94,23 @@ class Parameter:
             blocked_matmul(A, B, out=self.grad)
             self.is_stale = False
         else:
-            self.grad += A @ B
-
-    def start_from_zero(self) -> None:
-        """Where the gradient is still that of an earlier pass, set it to zero."""
-        if self.is_stale:
-            self.grad.fill(0)
-            self.is_stale = False
+            self.add_grad(A @ B)
 
     def add_rows(self, index: Array, d: Array, distinct: bool = False) -> None:
         """Add d[i] to row index[i] of the gradient of this pass, for every i.
 
         Where it is known that all of ``index`` are ``distinct``, this is faster.
         """
-        first = self.is_stale
-        self.start_from_zero()
+        grad, first = self.grad, self.base.is_stale
+        if first:
+            grad.fill(0)
+            self.base.is_stale = False
         if not distinct:
-            scatter_add(self.grad, index, d)
+            scatter_add(grad, index, d)
         elif first:
-            self.grad[index] = d
+            grad[index] = d
         else:
-            self.grad[index] += d
+            grad[index] += d
 
     @property
     def T(self) -> Parameter:
@@ -152,7 +118,7 @@ class Parameter:
 
     def convert(self, function: Callable[[Array], Array]) -> None:
         """Replace both arrays by ``function`` of them: a move between CPU and GPU, or to another dtype."""
-        self.move(function(self.data), function(self.grad))
+        self.base.move(function(self.base.data), function(self.base.grad))
 
     def move(self, data: Array, grad: Array) -> None:
         """Have these arrays from now on. Whoever took those that were there no longer sees what training changes."""
@@ -163,15 +129,12 @@ class Parameter:
         return get_array_module(self.data).asarray(x.astype(self.data.dtype))
 
     def __copy__(self) -> Parameter:
-        """A parameter of its own: two that share arrays, but do not know of each other, would go wrong."""
-        return type(self)(self.data.copy(), self.name, self.grad.copy())
+        """With its own arrays: two that share arrays, but do not know of each other, would go wrong."""
+        return Parameter(self.data.copy(), self.name, self.grad.copy())
 
     def __getstate__(self) -> dict[str, object]:
-        """What is copied and pickled: not who has it, and who gave what in the pass in hand."""
-        return {**vars(self), "is_stale": True, "_user": 0, "_givers": set()}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state)
+        """What is copied and pickled: all but who gave what in the pass in hand."""
+        return {**vars(self), "is_stale": True, "givers": ()}
 
     def __repr__(self) -> str:
         return f"Parameter({self.name or 'unnamed'}, shape={self.data.shape}, dtype={self.data.dtype})"
@@ -180,58 +143,18 @@ class Parameter:
 class _Transposed(Parameter):
     """A view that asks its base each time, so that it stays right when the base moves to the GPU."""
 
+    data = property(lambda self: self.base.data.T, lambda self, x: copy_into(self.data, x, f"{self.name}.T.data"))
+    grad = property(lambda self: self.base.grad.T, lambda self, x: copy_into(self.grad, x, f"{self.name}.T.grad"))
+
     def __init__(self, base: Parameter) -> None:
-        self.base = base
-        self.name = base.name
-
-    @property
-    def data(self) -> Array:
-        return self.base.data.T
-
-    @data.setter
-    def data(self, value: Array) -> None:
-        copy_into(self.data, value, f"{self.name or 'the parameter'}.T.data")
-
-    @property
-    def grad(self) -> Array:
-        return self.base.grad.T
-
-    @grad.setter
-    def grad(self, value: Array) -> None:
-        copy_into(self.grad, value, f"{self.name or 'the parameter'}.T.grad")
-
-    @property
-    def is_stale(self) -> bool:
-        return self.base.is_stale
-
-    def start_from_zero(self) -> None:
-        self.base.start_from_zero()
-
-    def begin(self, layer: Layer) -> None:
-        self.base.begin(layer)
-
-    def add_grad(self, d: Array) -> None:
-        self.base.add_grad(d.T)
+        self.base, self.name = base, base.name
 
     def add_product(self, A: Array, B: Array) -> None:
         self.base.add_product(B.T, A.T)
 
-    def add_rows(self, index: Array, d: Array, distinct: bool = False) -> None:
-        self.base.start_from_zero()
-        scatter_add(self.grad, index, d)
-
     @property
     def T(self) -> Parameter:
         return self.base
-
-    def convert(self, function: Callable[[Array], Array]) -> None:
-        self.base.convert(function)
-
-    def __copy__(self) -> Parameter:
-        return _Transposed(self.base.__copy__())
-
-    def __getstate__(self) -> dict[str, object]:
-        return vars(self)
 
 
 class Weight:
@@ -241,7 +164,7 @@ class Weight:
             W, b = Weight(), Weight()
 
     The first assignment registers the Parameter, or makes one of an array. To assign an array later copies it
-    into place. Reading is not intercepted, so that it costs nothing.
+    into place.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -277,15 +200,7 @@ class Arrays(list):
 
 
 def copy_into(array: Array, value: Array, name: str) -> None:
-    """Copy the numbers of ``value`` into ``array``.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    TypeError
-        If ``value`` is not an array of real numbers on the same device.
-    """
+    """Copy the numbers of ``value`` into ``array``; raise an error if shape, kind or device do not fit."""
     if isinstance(value, (list, tuple, int, float)):
         value = np.asarray(value)
     dtype = getattr(value, "dtype", None)

@@ -18,10 +18,10 @@ from types import ModuleType
 
 import numpy
 
-from common.backend import Array, Unique, blocked_matmul, cache_blocks, fastest_exp, get_array_module, split_evenly
+from common.backend import Array, get_array_module
 from common.checks import as_ids, check_range, check_shape, check_weights, check_whole
 from common.config import GPU
-from common.fast.flat_buffer import AffineWithBias
+from common.fast.products import split_evenly
 from common.fast.recurrent_layers import (
     Sequences,
     TimeBidirectional,
@@ -30,8 +30,8 @@ from common.fast.recurrent_layers import (
     TimeLSTM,
     TimeRecurrent,
     TimeRNN,
-    make_read_only,
 )
+from common.fast.segment_sum import Unique, UniqueRows
 from common.functions import as_float, cross_entropy_error, sigmoid, softmax
 from common.layers import (
     GRU,
@@ -51,7 +51,7 @@ from common.layers import (
     two_axes,
 )
 from common.np import np
-from common.packing import Layout, UniqueRows, from_rows, to_rows, to_rows_like
+from common.packing import Layout, from_rows, to_rows, to_rows_like
 from common.parameter import Parameter, Weight
 
 __all__ = [
@@ -92,9 +92,7 @@ __all__ = [
     "softmax",
 ]
 
-_LOGITS = 2**25  # logits that exist at one time, at most: 128 MB in float32
-_POWER, _UNIT = fastest_exp()  # e^y = b^(y / ln b), where b^x is exp2(x) or exp(x), and _UNIT is ln b
-_SAFE_SUM = 1e9  # a sum of exp(logits) in (10^-9, 10^9) says that none overflowed, and none that counts vanished
+MAX_LOGITS = 2**25  # logits that exist at one time: 128 MB in float32
 
 
 class TimeEmbedding(Embedding):
@@ -334,10 +332,15 @@ def label_rows(ts: Sequences, layout: Layout, V: int) -> Array:
 class TimeAffineSoftmaxWithLoss(Layer):
     """TimeAffine followed by TimeSoftmaxWithLoss, without ever holding all logits.
 
-    The logits, T·N·V numbers, are by far the largest arrays of a language model. The loss is a mean over
-    words, so it can be computed a slice of the rows at a time. Each slice of logits is turned into its gradient
-    where it stands, and used for dW, db and dh before the next slice takes its place: all but the last in
-    ``forward``; the last, which may be the only one, in ``backward``. Evaluation computes the loss alone.
+        y = h W + b                               logits, (rows, V): a row is a step of a sequence
+        L = -Σ_r w_r log softmax(y_r)[t_r]        w_r = 1 / n for each of the n rows that have a label, otherwise 0
+
+        dy = w ⊙ (softmax(y) - onehot(t))
+        dW = hᵀ dy    db = Σ_r dy_r    dh = dy Wᵀ
+
+    The logits of all T·N rows are by far the largest array of a language model. L is a sum over rows, so ``forward``
+    takes a slice of the rows at a time, from the logits to the gradients, and only sums outlive the slice. Evaluation
+    computes the loss alone. ``common.fast.output_layer`` has the faster twin that the models use.
 
     Parameters
     ----------
@@ -348,9 +351,6 @@ class TimeAffineSoftmaxWithLoss(Layer):
     """
 
     W, b = Weight(), Weight()
-    Wb: AffineWithBias | None = None  # [W; b] as one matrix, where a model has laid them out so
-    _kept: Array | None = None
-    passing = (*Layer.passing, "Wb", "_kept")
 
     def __init__(self, W: Array | Parameter, b: Array | Parameter, ignore_label: int = -1) -> None:
         self.W, self.b = W, b
@@ -359,7 +359,7 @@ class TimeAffineSoftmaxWithLoss(Layer):
         H, V = two_axes("W", self.W)
         check_weights("TimeAffineSoftmaxWithLoss", {"W": (H, V), "b": (V,)}, W=self.W, b=self.b)
 
-    def forward(self, hs: Array, ts: Array) -> float:
+    def forward(self, hs: Sequences, ts: Sequences) -> float:
         """Return the loss, in nats per token, of hidden states hs, (N, T, H), with labels ts, (N, T).
 
         Labels may be one-hot, (N, T, V).
@@ -369,127 +369,41 @@ class TimeAffineSoftmaxWithLoss(Layer):
         TypeError, IndexError, ValueError
             If the labels are not integers, not in [0, V), or not of the shape of the words.
         """
+        h, layout, t, w = self.rows_and_labels(hs, ts)
+        W, b, xp = self.W.data, self.b.data, get_array_module(h)
+        loss, dh, dW, db = 0.0, xp.zeros_like(h), xp.zeros_like(W), xp.zeros_like(b)
+        self._remembered = None  # of the last pass; in evaluation there is no backward
+        for rows in split_evenly(len(h), MAX_LOGITS // len(b)):
+            y = h[rows] @ W + b
+            y -= y.max(axis=1, keepdims=True)  # softmax stays the same, and exp cannot overflow
+            labels = xp.arange(len(y)), t[rows]  # where the labels' logits are
+            y_t = y[labels]
+            y = xp.exp(y)
+            total = y.sum(axis=1)
+            loss += w[rows] @ (xp.log(total) - y_t)  # log softmax(y)[t] = y_t - log Σ exp(y)
+            if self.training:
+                dy = y / total[:, None]
+                dy[labels] -= 1
+                dy *= w[rows, None]
+                dh[rows] = dy @ W.T
+                dW += h[rows].T @ dy
+                db += dy.sum(axis=0)
+        if self.training:
+            self.remember(layout, dh, dW, db)
+        return loss
+
+    def rows_and_labels(self, hs: Sequences, ts: Sequences) -> tuple[Array, Layout, Array, Array]:
+        """The hidden states, (rows, H), their layout, their labels, (rows,), and the weights of the labels, (rows,)."""
         h, layout = to_rows(hs, "hidden states", "NTH")
         h = as_float(h)
         H, V = self.W.data.shape
         if h.shape[1] != H:
             raise ValueError(f"hidden states must have shape (N, T, {H}), got {hs.shape}")
-        t, weights = as_labels(label_rows(ts, layout, V), (len(h),), V, self.ignore_label, h.dtype)
-        if self.Wb is not None and not self.Wb.valid:
-            self.Wb = None
-        xp = get_array_module(h)
-        self._remembered = None  # gives back the memory of the last pass
-        dh = xp.empty(h.shape, h.dtype) if self.training else None
-        slice_ = earlier = None  # earlier: d[W; b] of all slices but the last
-        loss = 0
-        for rows in split_evenly(len(h), _LOGITS // V):
-            if rows.start > 0 and self.training:
-                rh1, y = self._use_slice(slice_, dh)
-                d = rh1.T @ y
-                earlier = d if earlier is None else earlier + d
-            t_, w = t[rows], weights[rows]
-            h1 = _with_ones(h[rows], 1 / _UNIT)  # what W and b are multiplied by
-            y = self._workspace(len(h1), h)
-            at = xp.arange(0, y.size, V) + t_  # where the labels' logits are
-            y_t, total = self._exp_logits(h1, at, y)
-            loss += w @ (xp.log(total) - _UNIT * y_t)
-            if self.training:
-                # dlogits = w (y / total - onehot(t)) = r (y - total onehot(t)) with r = w / total:
-                # r will scale the H columns of h and dh, not the many more columns of y.
-                y.reshape(-1)[at] -= total
-                slice_ = rows, h[rows], y, (w / total)[:, None]
-        if self.training:
-            self.remember(layout, dh, slice_, earlier)
-        return loss
+        return h, layout, *as_labels(label_rows(ts, layout, V), (len(h),), V, self.ignore_label, h.dtype)
 
-    def backward(self, dout: float = 1.0) -> Array:
+    def backward(self, dout: float = 1.0) -> Sequences:
         """Return dhs, (N, T, H)."""
-        layout, dh, slice_, earlier = self.recall()
-        rh1, y = self._use_slice(slice_, dh)
-        if dout != 1:
-            rh1 *= dout
-        if self.Wb is not None and self.Wb.valid:
-            self.Wb.add_product(rh1.T, y)
-        else:
-            self.W.add_product(rh1[:, :-1].T, y)
-            self.b.add_grad(rh1[:, -1] @ y)
-        if earlier is not None:
-            dWb = earlier if dout == 1 else dout * earlier
-            self.W.add_grad(dWb[:-1])
-            self.b.add_grad(dWb[-1])
-        dhs = from_rows(dh if dout == 1 else dout * dh, layout)
-        make_read_only(dhs)  # a second backward returns the same
-        return dhs
-
-    def _use_slice(self, slice_: tuple, dh: Array) -> tuple[Array, Array]:
-        """Set the rows of dh that belong to the slice; return r ⊙ [h 1] and y, whose product is its d[W; b]."""
-        rows, h, y, r = slice_
-        dh = blocked_matmul(y, self.W.data.T, out=dh[rows])
-        dh *= r
-        return _with_ones(h, r), y
-
-    def _workspace(self, rows: int, like: Array) -> Array:
-        """Room for logits, (rows, V), kept from step to step: new memory costs as much time as a product.
-
-        NumPy makes it once, for as many rows as there can be: on most systems, what is not written to costs nothing,
-        and to make workspace for more and more rows, as batches of sentences need them, would leave holes in memory.
-        """
-        if type(self._kept) is not type(like) or self._kept.dtype != like.dtype or len(self._kept) < rows:
-            self._kept = None  # gives it back before taking more
-            xp, V = get_array_module(like), self.b.data.size
-            most = max(rows, _LOGITS // V) if xp is numpy else rows
-            self._kept = xp.empty((most, V), like.dtype)
-        return self._kept[:rows]
-
-    def _exp_logits(self, h1: Array, at: Array, y: Array) -> tuple[Array, Array]:
-        """Set y, (n, V), to exp of the logits, or of what they are above the largest of their row.
-
-        h1 is [h 1] / ``_UNIT``. ``at``, (n,), is where the labels' logits are in y, counted row by row. Return
-        these exponents, (n,), / ``_UNIT``, and the sum of each row, (n,).
-        """
-        xp = get_array_module(y)
-        self._logits(h1, y)
-        y_t, total = self._exp(y, at, subtract_max=xp is not numpy)
-        # NumPy saves the two passes that subtracting takes, and makes them only where it must.
-        if xp is numpy and not 1 / _SAFE_SUM < numpy.minimum.reduce(total) <= numpy.maximum.reduce(total) < _SAFE_SUM:
-            self._logits(h1, y)
-            y_t, total = self._exp(y, at, subtract_max=True)
-        return y_t, total
-
-    def _logits(self, h1: Array, y: Array) -> None:
-        """Set y, (n, V), to logits / ``_UNIT``: h1 [W; b], if that matrix is at hand; else without b."""
-        if self.Wb is not None:
-            blocked_matmul(h1, self.Wb.data, out=y)
-        else:
-            blocked_matmul(h1[:, :-1], self.W.data, out=y)
-
-    @numpy.errstate(over="ignore", under="ignore")
-    def _exp(self, y: Array, at: Array, subtract_max: bool) -> tuple[Array, Array]:
-        """Replace each row of y, logits / ``_UNIT``, by exp of the logits, or of logits - max, which cannot overflow.
-
-        Return what stood at the labels, (n,), and the sum of each row, (n,). NumPy makes its passes over a few rows
-        at a time, while they are in the cache.
-        """
-        xp = get_array_module(y)
-        y_t, total, ones = xp.empty(len(y), y.dtype), xp.empty(len(y), y.dtype), xp.ones(y.shape[1], y.dtype)
-        flat = y.reshape(-1)
-        power, b = getattr(xp, _POWER), self.b.data / _UNIT if self.Wb is None else None
-        for rows in cache_blocks(xp, *y.shape):
-            y_ = y[rows]
-            if b is not None:
-                y_ += b
-            if subtract_max:
-                y_ -= y_.max(axis=1, keepdims=True)
-            y_t[rows] = flat[at[rows]]
-            power(y_, out=y_)
-            xp.matmul(y_, ones, out=total[rows])  # a sum, four times as fast as y_.sum(axis=1)
-        return y_t, total
-
-
-def _with_ones(h: Array, r: Array | float) -> Array:
-    """r ⊙ [h 1]: h, (n, H), with a column of ones, (n, H + 1), each row times that of r, (n, 1)."""
-    xp = get_array_module(h)
-    h1 = xp.empty((len(h), h.shape[1] + 1), h.dtype)
-    xp.multiply(h, r, out=h1[:, :-1])
-    h1[:, -1:] = r
-    return h1
+        layout, dh, dW, db = self.recall()
+        self.W.add_grad(dout * dW)
+        self.b.add_grad(dout * db)
+        return from_rows(dout * dh, layout)

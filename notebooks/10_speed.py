@@ -32,7 +32,7 @@ import numpy as np
 
 import dataset
 from ch06_gated.lstm_lm import LstmLm
-from common.backend import GpuUnavailable, Unique, get_array_module, require_gpu
+from common.backend import GpuUnavailable, get_array_module, require_gpu
 from common.batching import OffsetBatches
 from common.layers import RNN
 from common.optimizer import SGD, clip_grads
@@ -223,12 +223,12 @@ assert in_output > 10 * in_lstm
 
 # %%
 x, _ = next(batches)
-groups = Unique(x.ravel())
+unique, index = np.unique(x.ravel(), return_inverse=True)
 W_in, Wx = embedding.W.data, lstm.Wx.data
-each, distinct = W_in[x.ravel()] @ Wx, (W_in[groups.distinct] @ Wx)[groups.index]
+each, distinct = W_in[x.ravel()] @ Wx, (W_in[unique] @ Wx)[index]
 assert np.allclose(each, distinct, atol=1e-6)
-print(f"{x.size} words, {len(groups.distinct)} distinct")
-assert len(groups.distinct) < 0.7 * x.size
+print(f"{x.size} words, {len(unique)} distinct")
+assert len(unique) < 0.7 * x.size
 
 # %% [markdown]
 # ## Half the bytes
@@ -272,7 +272,7 @@ assert np.array_equal(tanh_of(x), np.tanh(x))
 # | weights, gradients, state of the optimizer | NumPy arrays | CuPy arrays; make the optimizer after the move |
 # | the text | NumPy array | moved once; batches are cut out of it there |
 # | equal words | multiplied once | multiplied each: products are cheap there, finding them is not |
-# | gradient of the embedding | sums of the rows of equal words | `cupyx.scatter_add` |
+# | gradient of the embedding | sums of the rows of equal words | `cupy.add.at` |
 # | optimizer, softmax | a piece at a time, that fits the cache | one operation for all |
 # | whether to clip | asked at once | computed there: asking would make the CPU wait |
 # | loss | a number | stays there until it is printed |

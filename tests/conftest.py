@@ -12,6 +12,7 @@ from hypothesis import settings
 from oracles import strict_cupy
 
 from common import backend, layers, time_layers
+from common.fast import output_layer, products
 from dataset.download import FILES
 
 # The same examples in every run, and no time limit: the machine may be busy.
@@ -116,7 +117,6 @@ def real_gpu():
 def stand_in(monkeypatch):
     """The stand-in in place of CuPy."""
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy.cupy)
-    monkeypatch.setitem(sys.modules, "cupyx", strict_cupy.cupyx)
     strict_cupy.reset_counts()
     return strict_cupy.cupy
 
@@ -139,9 +139,9 @@ def same_path(same_masks, monkeypatch):
     As the GPU does, it subtracts the maximum of all logits, takes them all at once, looks up every word, not the
     distinct ones, and computes each product in one piece.
     """
-    monkeypatch.setattr(time_layers, "_SAFE_SUM", 0.5)  # no sum is safe
-    monkeypatch.setattr(backend, "_CACHED", 2**40)
-    monkeypatch.setattr(backend, "_FEW", 0)
+    monkeypatch.setattr(output_layer, "_SAFE_SUM", 0.5)  # no sum is safe
+    monkeypatch.setattr(products, "_CACHED", 2**40)
+    monkeypatch.setattr(products, "_FEW", 0)
     monkeypatch.setattr(time_layers.TimeEmbedding, "distinct", _NEVER, raising=False)
 
 

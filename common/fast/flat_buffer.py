@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from operator import is_
 
-from common.backend import Array, blocked_matmul, get_array_module
+from common.backend import Array, get_array_module
+from common.fast.products import blocked_matmul
 from common.parameter import Arrays, Parameter
 
 
@@ -14,8 +16,8 @@ class FlatBuffer:
         W (2, 3)   b (3,)           data   W W W W W W b b b
                                     grad   dW dW dW dW dW dW db db db
 
-    It is made by who makes the parameters, before anybody else has taken their arrays, as these are new afterwards.
-    A copy of a model has no buffer, as the arrays of the copy are apart: the same numbers, a little slower.
+    It gives the parameters new arrays, so it is made before anybody has taken those that they had. A copy of a model
+    has no buffer, as the arrays of the copy are apart: the same numbers, a little slower.
 
     Parameters
     ----------
@@ -25,36 +27,32 @@ class FlatBuffer:
 
     def __init__(self, parameters: list[Parameter]) -> None:
         self.parameters = parameters
-        xp = get_array_module(parameters[0].data)
-        self.data = xp.concatenate([p.data.reshape(-1) for p in parameters])
-        self.grad = xp.concatenate([p.grad.reshape(-1) for p in parameters])
-        self.starts = []
-        end = 0
-        for p in parameters:
-            start, end = end, end + p.data.size
-            self.starts.append(start)
-            p.move(*(whole[start:end].reshape(p.data.shape) for whole in (self.data, self.grad)))
-        self._data_parts = [p.data for p in parameters]
-        self._grad_parts = [p.grad for p in parameters]
-        self._shapes = [p.data.shape for p in parameters]
+        concatenate = get_array_module(parameters[0].data).concatenate
+        shapes = [p.data.shape for p in parameters]
+        self.data = _Whole(concatenate([p.data.reshape(-1) for p in parameters]), shapes)
+        self.grad = _Whole(concatenate([p.grad.reshape(-1) for p in parameters]), shapes)
+        for p, data, grad in zip(parameters, self.data.parts, self.grad.parts):
+            p.move(data, grad)
 
     def __reduce__(self) -> tuple:
         return _nothing, ()
 
     @property
     def params(self) -> Parts:
-        return Parts([p.data for p in self.parameters]).known(self._data_parts, self.data, self._shapes)
+        return Parts([p.data for p in self.parameters], self.data)
 
     @property
     def grads(self) -> Parts:
-        return Parts([p.grad for p in self.parameters]).known(self._grad_parts, self.grad, self._shapes)
+        return Parts([p.grad for p in self.parameters], self.grad)
 
     def stacked(self, W: Parameter, b: Parameter) -> AffineWithBias | None:
         """[W; b] as one matrix, if W is (H, V) and b lies right behind it."""
-        for start, p, behind in zip(self.starts, self.parameters, self.parameters[1:]):
+        start = 0
+        for p, behind in zip(self.parameters, self.parameters[1:]):
             if p is W and behind is b:
                 part = slice(start, start + W.data.size + b.data.size)
-                return AffineWithBias(W, b, *(x[part].reshape(-1, b.data.size) for x in (self.data, self.grad)))
+                return AffineWithBias(W, b, *(x.array[part].reshape(-1, b.data.size) for x in (self.data, self.grad)))
+            start += p.data.size
         return None
 
 
@@ -62,25 +60,33 @@ def _nothing() -> None:
     """What a copy has in place of a FlatBuffer, and of what is made with it."""
 
 
-class Parts(Arrays):
-    """Arrays that are the parts of one array, ``whole``."""
+class _Whole:
+    """An array of one axis, and its parts: views of these shapes, one behind the other."""
 
-    def known(self, parts: list[Array], whole: Array, shapes: list[tuple[int, ...]]) -> Parts:
-        """Remember this of the list: of which array it holds the parts, as long as it holds all of them."""
-        self.parts, self.whole, self.shapes = parts, whole, shapes
-        return self
+    def __init__(self, array: Array, shapes: list[tuple[int, ...]]) -> None:
+        self.array, self.shapes, self.parts = array, shapes, []
+        end = 0
+        for shape in shapes:
+            start, end = end, end + math.prod(shape)
+            self.parts.append(array[start:end].reshape(shape))
+
+
+class Parts(Arrays):
+    """A list of arrays that are, as long as nobody changes it, the parts of one array."""
+
+    def __init__(self, arrays: list[Array], whole: _Whole) -> None:
+        super().__init__(arrays)
+        self.whole = whole
 
     def complete(self) -> bool:
         """Whether the list still holds all parts, in their order."""
-        return len(self) == len(self.parts) and all(map(is_, self, self.parts))
+        return len(self) == len(self.whole.parts) and all(map(is_, self, self.whole.parts))
 
     def zeros_like(self) -> Parts:
         """Zeros, laid out in the same way."""
-        whole, end, parts = get_array_module(self.whole).zeros_like(self.whole), 0, []
-        for x in self.parts:
-            start, end = end, end + x.size
-            parts.append(whole[start:end].reshape(x.shape))
-        return Parts(parts).known(parts, whole, self.shapes)
+        array = self.whole.array
+        zeros = _Whole(get_array_module(array).zeros_like(array), self.whole.shapes)
+        return Parts(zeros.parts, zeros)
 
     def __reduce__(self) -> tuple:
         return list, (list(self),)  # arrays that are copied are apart
@@ -88,11 +94,10 @@ class Parts(Arrays):
 
 def flat_buffers(*lists: list[Array]) -> tuple[list[Array], ...]:
     """One array in each list, if all are the parts of one array in the same way; else the lists as they are."""
-    shapes = getattr(lists[0], "shapes", None)
     for arrays in lists:
-        if type(arrays) is not Parts or not arrays.complete() or arrays.shapes != shapes:
+        if type(arrays) is not Parts or not arrays.complete() or arrays.whole.shapes != lists[0].whole.shapes:
             return lists
-    return tuple([[arrays.whole] for arrays in lists])
+    return tuple([[arrays.whole.array] for arrays in lists])
 
 
 class AffineWithBias:

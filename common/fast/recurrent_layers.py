@@ -10,11 +10,13 @@ from types import ModuleType
 
 import numpy as np
 
-from common.backend import Array, blocked_matmul, cache_blocks, fits_cache, get_array_module
+from common.backend import Array, get_array_module
 from common.checks import check_shape
 from common.fast.fused import fused_steps
+from common.fast.products import blocked_matmul, cache_blocks, fits_cache
+from common.fast.segment_sum import UniqueRows
 from common.layers import Layer, check_recurrent_weights, split
-from common.packing import PackedSequence, UniqueRows, from_rows, to_rows, to_rows_like
+from common.packing import PackedSequence, from_rows, to_rows, to_rows_like
 from common.parameter import Parameter, Weight
 
 Sequences = Array | PackedSequence  # (N, T, ...), or sequences of many lengths
@@ -198,7 +200,7 @@ class TimeRecurrent(Layer):
                 backward_step(xp, rows_t, dh, da)
         self._add_recurrent_grads(da)
         if self.groups is not None:
-            da = self.groups.sum(da)
+            da = self.groups.segment_sum(da)
         self.Wx.add_product(self.x.T, da)
         self.b.add_grad(self._db(da.sum(axis=0)))
         dx = blocked_matmul(da, self.Wx.data.T, out=xp.empty((len(da), len(self.Wx.data)), da.dtype))

@@ -30,7 +30,7 @@ import numpy as np
 
 import dataset
 from ch06_gated.lstm_lm import LstmLm
-from common.backend import GpuUnavailable, Unique, get_array_module, require_gpu
+from common.backend import GpuUnavailable, get_array_module, require_gpu
 from common.batching import OffsetBatches
 from common.layers import RNN
 from common.optimizer import SGD, clip_grads
@@ -209,12 +209,12 @@ assert in_output > 10 * in_lstm
 
 # %%
 x, _ = next(batches)
-groups = Unique(x.ravel())
+unique, index = np.unique(x.ravel(), return_inverse=True)
 W_in, Wx = embedding.W.data, lstm.Wx.data
-each, distinct = W_in[x.ravel()] @ Wx, (W_in[groups.distinct] @ Wx)[groups.index]
+each, distinct = W_in[x.ravel()] @ Wx, (W_in[unique] @ Wx)[index]
 assert np.allclose(each, distinct, atol=1e-6)
-print(f"{x.size} words, {len(groups.distinct)} distinct")
-assert len(groups.distinct) < 0.7 * x.size
+print(f"{x.size} words, {len(unique)} distinct")
+assert len(unique) < 0.7 * x.size
 
 # %% [markdown]
 # ## バイト数は半分
@@ -255,7 +255,7 @@ assert np.array_equal(tanh_of(x), np.tanh(x))
 # | 重み、勾配、オプティマイザの状態 | NumPyの配列 | CuPyの配列。オプティマイザは移した後に作る |
 # | テキスト | NumPyの配列 | 一度だけ移し、バッチはGPU上で切り出す |
 # | 同じ単語 | 1回だけ掛ける | すべて掛ける。GPUでは、掛けるのは安く、同じ単語を探すのは高い |
-# | 埋め込みの勾配 | 同じ単語の行の和 | `cupyx.scatter_add` |
+# | 埋め込みの勾配 | 同じ単語の行の和 | `cupy.add.at` |
 # | オプティマイザ、ソフトマックス | キャッシュに入る分ずつ | 全体を一度に |
 # | クリッピングするかどうか | その場で調べる | GPU上で計算する。尋ねるとCPUが待たされる |
 # | 損失 | 数 | 表示するときまでGPUに置いておく |

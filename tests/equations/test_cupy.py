@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import importlib
 import inspect
 import math
 import operator
@@ -28,10 +27,12 @@ from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
 from common import backend, functions, layers, optimizer, time_layers
-from common.backend import GpuUnavailable, get_array_module, require_gpu, scatter_add, to_cpu, to_floats, to_gpu
+from common.backend import GpuUnavailable, get_array_module, require_gpu, to_cpu, to_floats, to_gpu
 from common.batching import OffsetBatches, SentenceBatches, make_batches
 from common.evaluation import evaluate, evaluate_windows
-from common.fast import fused, recurrent_layers
+from common.fast import fused, output_layer, recurrent_layers
+from common.fast.output_layer import FastTimeAffineSoftmaxWithLoss
+from common.fast.segment_sum import scatter_add
 from common.generation import generate
 from common.layers import (
     GRU,
@@ -159,7 +160,7 @@ MIXTURES = {
     "where": lambda x, y: strict_cupy.cupy.where(x == x, x, y),
     "like": lambda x, y: strict_cupy.cupy.zeros_like(y),
     "search": lambda x, y: strict_cupy.cupy.searchsorted(x.reshape(6), y),
-    "scatter": lambda x, y: strict_cupy.cupyx.scatter_add(x, strict_cupy.cupy.arange(len(x)), y),
+    "scatter": lambda x, y: strict_cupy.cupy.add.at(x, strict_cupy.cupy.arange(len(x)), y),
 }
 
 
@@ -269,7 +270,7 @@ def test_random_numbers_of_the_stand_in_are_made_on_the_device_from_a_seed(stand
 
 
 def test_stand_in_has_nothing_that_nobody_needed():
-    for thing, name in [(strict_cupy.cupy, "einsum"), (strict_cupy.cupyx, "rsqrt"), (strict_cupy.cupy.zeros(1), "std")]:
+    for thing, name in [(strict_cupy.cupy, "einsum"), (strict_cupy.cupy.zeros(1), "std")]:
         with pytest.raises(AttributeError):
             getattr(thing, name)
 
@@ -306,13 +307,13 @@ def owner_of(node):
 
 
 def used_attributes(source):
-    """The names after ``xp.``, ``self.xp.``, ``cupy.`` and ``cupyx.`` in a source text: a set of (module, name)."""
+    """The names after ``xp.``, ``self.xp.`` and ``cupy.`` in a source text."""
     used = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and (owner := owner_of(node.value)):
             root, _, rest = owner.removeprefix("self.").partition(".")
-            if root in ("xp", "cupy", "cupyx"):
-                used.add(("cupy" if root == "xp" else root, f"{rest}.{node.attr}".removeprefix(".")))
+            if root in ("xp", "cupy"):
+                used.add(f"{rest}.{node.attr}".removeprefix("."))
     return used
 
 
@@ -320,39 +321,35 @@ def used_in_common():
     return set().union(*(used_attributes(path.read_text(encoding="utf-8")) for path in COMMON.rglob("*.py")))
 
 
-def missing(used, modules):
-    """Those of the used names that are not there."""
+def missing(used, module):
+    """Those of the used names that the module has not."""
 
-    def exists(module, name):
+    def exists(name):
         try:
-            operator.attrgetter(name)(modules[module])
+            operator.attrgetter(name)(module)
         except AttributeError:
             return False
         return True
 
-    return [f"{module}.{name}" for module, name in sorted(used) if not exists(module, name)]
+    return [name for name in sorted(used) if not exists(name)]
 
 
 def test_used_attributes_are_found_in_a_source_text():
-    source = "xp.a(xp.b); self.xp.c = cupy.d.e(x.f); cupyx.g(); get_array_module(x[0]).h(y); np.i; require_gpu().j"
-    names = {("cupy", name) for name in ("a", "b", "c", "d", "d.e", "h", "j")}
-    assert used_attributes(source) == names | {("cupyx", "g")}
+    source = "xp.a(xp.b); self.xp.c = cupy.d.e(x.f); get_array_module(x[0]).h(y); np.i; require_gpu().j"
+    assert used_attributes(source) == {"a", "b", "c", "d", "d.e", "h", "j"}
 
 
 def test_used_attributes_of_cupy_are_in_the_stand_in():
-    used = used_in_common() - {("cupy", "ElementwiseKernel")}  # where it is missing, the plain path computes
-    known = {"ndarray", "asarray", "matmul", "exp", "zeros_like", "cuda.runtime.getDeviceCount", "random.Generator"}
-    assert {("cupy", name) for name in known} | {("cupyx", "scatter_add")} <= used
-    assert missing(used, {"cupy": strict_cupy.cupy, "cupyx": strict_cupy.cupyx}) == []
+    used = used_in_common() - {"ElementwiseKernel"}  # where it is missing, the plain path computes
+    assert {"ndarray", "asarray", "matmul", "add.at", "cuda.runtime.getDeviceCount", "random.Generator"} <= used
+    assert missing(used, strict_cupy.cupy) == []
 
 
 def test_used_attributes_and_those_of_the_stand_in_are_in_the_real_cupy():
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
-    modules = {"cupy": cupy, "cupyx": importlib.import_module("cupyx")}
-    assert missing(used_in_common(), modules) == []
-    stand_ins = {"cupy": strict_cupy.cupy, "cupyx": strict_cupy.cupyx}
-    names = {(m, name) for m in modules for name in vars(stand_ins[m]) if not name.startswith("_")}
-    assert missing(names | {("cupy", name) for name in methods_of_the_stand_in()}, modules) == []
+    assert missing(used_in_common(), cupy) == []
+    names = {name for name in vars(strict_cupy.cupy) if not name.startswith("_")}
+    assert missing(names | methods_of_the_stand_in(), cupy) == []
 
 
 CLASSES = ("ndarray", "random.Generator", "random.Philox4x3210", "cuda.MemoryPool")
@@ -494,6 +491,11 @@ LAYERS = {
         lambda x: [x(N, T, H), labels(N, T)],
         [],
     ),
+    "FastTimeAffineSoftmaxWithLoss": (
+        lambda w: FastTimeAffineSoftmaxWithLoss(w(H, V), w(V)),
+        lambda x: [x(N, T, H), labels(N, T)],
+        [],
+    ),
 }
 CELLS = {
     "RNN": lambda w: RNN(*recurrent(w, 1)),
@@ -564,7 +566,7 @@ def run_layer(name, device, dtype, form=on_cpu):
 def test_every_layer_is_tested():
     found = {
         value.__name__
-        for module in (layers, recurrent_layers, time_layers)
+        for module in (layers, output_layer, recurrent_layers, time_layers)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, layers.Layer)
     }
@@ -631,16 +633,16 @@ def test_numpy_arrays_are_brought_together_on_the_gpu_in_two_copies(gpu, bring_t
 
 
 def test_the_loss_in_many_slices_is_the_same_on_the_gpu(gpu, same_path, monkeypatch):
-    monkeypatch.setattr(time_layers, "_LOGITS", 5 * V)  # 5 rows at a time
-    on_gpu = run_layer("TimeAffineSoftmaxWithLoss", to_gpu, np.float32)
+    monkeypatch.setattr(output_layer, "MAX_LOGITS", 5 * V)  # 5 rows at a time
+    on_gpu = run_layer("FastTimeAffineSoftmaxWithLoss", to_gpu, np.float32)
     assert_on_gpu(on_gpu)
-    assert_same_bits(on_gpu, run_layer("TimeAffineSoftmaxWithLoss", on_cpu, np.float32))
+    assert_same_bits(on_gpu, run_layer("FastTimeAffineSoftmaxWithLoss", on_cpu, np.float32))
 
 
 @pytest.mark.parametrize("size", [1, 1000], ids=["small logits", "huge logits"])
 def test_the_loss_without_subtracted_maximum_is_nearly_that_of_the_gpu(gpu, size):
     h, t = size * normal(N, T, H), labels(N, T)
-    ours, theirs = (build_layer("TimeAffineSoftmaxWithLoss", device, np.float64) for device in (to_gpu, on_cpu))
+    ours, theirs = (build_layer("FastTimeAffineSoftmaxWithLoss", device, np.float64) for device in (to_gpu, on_cpu))
     assert float(ours.forward(to_gpu(h), to_gpu(t))) == pytest.approx(theirs.forward(h, t), rel=1e-13)
     assert np.allclose(to_cpu(ours.backward()), theirs.backward(), rtol=1e-12, atol=1e-15)
 
@@ -652,7 +654,7 @@ def test_distinct_words_are_a_matter_of_numpy_alone(gpu):
     assert_same_bits([vectors], [normal(V, D)[ids(N, T)]])
 
 
-@pytest.mark.parametrize("name", ["TimeAffineSoftmaxWithLoss", *DROPOUTS, *TIME_RECURRENT, *BIDIRECTIONAL])
+@pytest.mark.parametrize("name", ["FastTimeAffineSoftmaxWithLoss", *DROPOUTS, *TIME_RECURRENT, *BIDIRECTIONAL])
 def test_a_layer_that_has_worked_on_one_side_works_on_the_other(gpu, same_path, name):
     expected = run_layer(name, on_cpu, np.float32)
     for here, there in [(on_cpu, to_gpu), (to_gpu, to_cpu)]:

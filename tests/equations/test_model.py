@@ -14,7 +14,7 @@ from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
-from common import time_layers
+from common.fast import output_layer
 from common.gradient_check import check_gradients
 from common.layers import GRU, LSTM, RNN, Affine, Embedding, Layer
 from common.model import LanguageModel
@@ -581,7 +581,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_memory_of_a_step_grows_with_the_state_not_with_the_vocabulary(monkeypatch):
     N, H = 8, 128
-    monkeypatch.setattr(time_layers, "_LOGITS", 10_000)
+    monkeypatch.setattr(output_layer, "MAX_LOGITS", 10_000)
 
     def peak(V, T):
         gc.collect()

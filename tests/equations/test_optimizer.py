@@ -108,6 +108,20 @@ def test_transposed_parameters_are_updated_in_place(name):
     assert np.allclose(base, plain, rtol=1e-14)
 
 
+def test_the_defaults():
+    defaults = {
+        SGD: {"lr": 0.01},
+        Momentum: {"lr": 0.01, "momentum": 0.9},
+        Nesterov: {"lr": 0.01, "momentum": 0.9},
+        AdaGrad: {"lr": 0.01, "eps": 1e-7},
+        RMSprop: {"lr": 0.01, "decay_rate": 0.99, "eps": 1e-7},
+        Adam: {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-7, "corrected": False},
+        AdamW: {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "corrected": True, "weight_decay": 0.01},
+    }
+    for rule, expected in defaults.items():
+        assert vars(rule()) == {**expected, "t": 0, **dict.fromkeys(rule.memories)}
+
+
 @pytest.mark.parametrize("lr", [0, -1, float("nan")])
 def test_learning_rates_that_are_not_positive_are_refused(lr):
     with pytest.raises(ValueError, match="must be positive"):
@@ -127,16 +141,12 @@ def test_clip_grads_scales_all_by_one_factor():
 
 
 def test_clip_grads_leaves_short_gradients_alone():
-    grads = [normal(3)]
+    grads = [normal(3), np.zeros(3)]
     kept = grads[0].copy()
     clip_grads(grads, 100.0)
-    assert np.array_equal(grads[0], kept)
-
-
-def test_clip_grads_of_zeros():
-    grads = [np.zeros(3)]
-    assert clip_grads(grads, 1.0) == 0
-    assert not grads[0].any()
+    assert np.array_equal(grads, [kept, np.zeros(3)])
+    assert clip_grads(grads[1:], 1.0) == 0
+    assert not grads[1].any()
 
 
 @pytest.mark.parametrize("name", RULES)

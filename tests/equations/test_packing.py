@@ -21,16 +21,12 @@ def sequences(lengths, *shape):
     return [normal(length, *shape, seed=n) for n, length in enumerate(lengths)]
 
 
-def test_batch_sizes_shrink_as_sequences_end():
-    assert pack(sequences([5, 3, 1])).layout.batch_sizes == [3, 2, 2, 1, 1]
-    assert pack(sequences([1, 5, 3])).layout.batch_sizes == [3, 2, 2, 1, 1]
-
-
 def test_rows_are_those_of_the_picture():
     a, b, c = np.array(["a0", "a1", "a2"]), np.array(["b0", "b1", "b2", "b3", "b4"]), np.array(["c0"])
     packed = pack([a, b, c])
     assert packed.data.tolist() == ["b0", "a0", "c0", "b1", "a1", "b2", "a2", "b3", "b4"]
     layout = packed.layout
+    assert layout.batch_sizes == [3, 2, 2, 1, 1]
     assert layout.sequence.tolist() == [0, 1, 2, 0, 1, 0, 1, 0, 0]
     assert layout.step.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 4]
     assert layout.lengths.tolist() == [5, 3, 1]
@@ -108,38 +104,24 @@ def layer_of(name):
 
 @CELLS
 @LENGTHS
-def test_each_sequence_gets_what_it_gets_alone(name, lengths):
-    width = 2 * H if name == "bidirectional" else H
-    xs, dhs = sequences(lengths, D), sequences(lengths, width)
-    packed, alone = layer_of(name), layer_of(name)
-    hs = unpack(packed.forward(pack(xs)))
-    dxs = unpack(packed.backward(pack(dhs)))
-    order = pack(xs).layout.order
-    last = {} if name == "bidirectional" else dict(zip(order, zip(*packed.state)))
+@pytest.mark.parametrize("form", ["packed", "padded"])
+def test_each_sequence_gets_what_it_gets_alone(name, lengths, form):
+    # Padding is noise; no gradient comes from there.
+    bring_together, noise = (pack, {}) if form == "packed" else (pad, {"value": 3.0})
+    xs, dhs = sequences(lengths, D), sequences(lengths, 2 * H if name == "bidirectional" else H)
+    together, alone = layer_of(name), layer_of(name)
+    hs = unpack(together.forward(bring_together(xs, **noise)))
+    dxs = unpack(together.backward(bring_together(dhs)))
+    final = dict(zip(pack(xs).layout.order, zip(*getattr(together, "state", ())))) if form == "packed" else {}
     sums = [np.zeros_like(g) for g in alone.grads]
     for n, (x, dh) in enumerate(zip(xs, dhs)):
         assert np.allclose(hs[n], alone.forward(x[None])[0], rtol=0, atol=1e-14)
         assert np.allclose(dxs[n], alone.backward(dh[None])[0], rtol=0, atol=1e-13)
-        for ours, theirs in zip(last.get(n, ()), getattr(alone, "state", ())):
+        for ours, theirs in zip(final.get(n, ()), getattr(alone, "state", ())):
             assert np.allclose(ours, theirs[0], rtol=0, atol=1e-14)
         for total, g in zip(sums, alone.grads):
             total += g
-    for ours, theirs in zip(packed.grads, sums, strict=True):
-        assert np.allclose(ours, theirs, rtol=0, atol=1e-12)
-
-
-@CELLS
-@LENGTHS
-def test_padding_changes_nothing_of_a_sequence(name, lengths):
-    # What lies behind its end is noise: rubbish as padding, and no gradient comes from there.
-    width = 2 * H if name == "bidirectional" else H
-    xs, dhs = sequences(lengths, D), sequences(lengths, width)
-    packed, padded = layer_of(name), layer_of(name)
-    hs = zip(unpack(packed.forward(pack(xs))), unpack(padded.forward(pad(xs, value=3.0))), strict=True)
-    dxs = zip(unpack(packed.backward(pack(dhs))), unpack(padded.backward(pad(dhs))), strict=True)
-    for theirs, ours in [*hs, *dxs]:
-        assert np.allclose(ours, theirs, rtol=0, atol=1e-13)
-    for theirs, ours in zip(packed.grads, padded.grads, strict=True):
+    for ours, theirs in zip(together.grads, sums, strict=True):
         assert np.allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
@@ -164,21 +146,17 @@ def test_pools_take_the_real_steps_of_each_sequence_in_the_order_given(pool, for
         lengths = [4] * len(lengths)
     xs, dy = sequences(lengths, 2 * H), normal(len(lengths), 2 * H, seed=8)
     layer = make()
-    y = layer.forward({"packed": pack, "padded": lambda x: pad(x, value=7.0), "array": np.array}[form](xs))
+    xs_in_form = {"packed": pack, "padded": lambda x: pad(x, value=7.0), "array": np.array}[form]
+    y32 = layer.forward(xs_in_form([x.astype(np.float32) for x in xs]))
+    dxs32 = layer.backward(y32)
+    assert y32.dtype == (dxs32 if form == "array" else dxs32.data).dtype == np.float32
+    y = layer.forward(xs_in_form(xs))
     assert np.allclose(y, [of_one(x) for x in xs], rtol=0, atol=1e-15)
     dxs = layer.backward(dy)
     for n, dx in enumerate(dxs if form == "array" else unpack(dxs)):
         assert np.allclose(dx, gradient_of_one(dy[n], lengths[n]), rtol=0, atol=1e-15)
     if form == "padded":
         assert np.allclose(dxs.data.sum(), sum(dx.sum() for dx in unpack(dxs)), rtol=0, atol=1e-13)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("pool", POOLS)
-def test_pools_keep_the_dtype(pool, dtype):
-    layer = POOLS[pool][0]()
-    y = layer.forward(pack([x.astype(dtype) for x in sequences([2, 3], 2 * H)]))
-    assert y.dtype == layer.backward(y).data.dtype == dtype
 
 
 @pytest.mark.parametrize("name", ["RNN", "GRU", "GRU after", "LSTM", "peepholes"])

@@ -12,10 +12,6 @@ from common.layers import RNN, Affine, Layer, MatMul
 from common.parameter import Parameter, shared_memory, unique_parameters
 
 
-def giver():
-    return Layer()
-
-
 def test_transposed_parameter_shares_data_and_gradient():
     W = Parameter(normal(3, 2), "W")
     W.T.data[0, 1] = 7
@@ -54,7 +50,7 @@ def test_the_first_gradient_of_a_pass_replaces_and_the_others_add(first, second,
 
 
 def test_a_layer_that_gives_a_second_time_begins_a_new_pass():
-    W, a, b = Parameter(normal(3)), giver(), giver()
+    W, a, b = Parameter(normal(3)), Layer(), Layer()
     for layer, expected in ((a, 1), (b, 2), (a, 1), (b, 2), (b, 1)):
         W.begin(layer)
         W.add_grad(np.ones(3))
@@ -111,6 +107,13 @@ def test_a_parameter_is_made_of_floating_point_numbers(data):
         Parameter(data)
 
 
+def test_a_gradient_has_the_shape_of_its_parameter():
+    with pytest.raises(ValueError, match=r"the gradient of W must have shape \(2, 3\)"):
+        Parameter(normal(2, 3), "W", normal(3, 2))
+    with pytest.raises(ValueError, match="broadcast"):
+        Parameter(normal(2, 3)).add_grad(normal(3, 2))
+
+
 def test_an_array_assigned_to_the_weight_of_a_layer_is_copied_into_place():
     W = normal(3, 5)
     layer = Affine(W, normal(5))
@@ -147,12 +150,6 @@ def test_a_transposed_parameter_follows_its_base():
     assert T.data.dtype == T.grad.dtype == np.float32
     T.convert(lambda x: x.astype(np.float64))
     assert W.data.dtype == np.float64
-
-
-def test_wrong_shape_of_gradient_is_refused():
-    W = Parameter(normal(3, 2))
-    with pytest.raises(ValueError, match="broadcast"):
-        W.add_grad(np.ones((2, 3)))
 
 
 def test_repr_names_it():
@@ -258,6 +255,14 @@ def test_w_and_b_are_one_matrix_only_where_they_are_neighbours():
     assert Wb.valid
     b.move(b.data.copy(), b.grad.copy())
     assert not Wb.valid
+
+
+def test_one_parameter_makes_a_buffer_too():
+    (W,), buffer = laid_out((2, 3))
+    assert flat_buffers(buffer.params)[0][0].shape == (6,)
+    assert np.shares_memory(buffer.params[0], flat_buffers(buffer.params)[0][0])
+    assert np.array_equal(W.data, normal(2, 3))
+    assert buffer.stacked(W, W) is None
 
 
 def test_a_matrix_of_w_and_b_adds_where_one_of_them_has_a_gradient_already():

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from helpers import GRADIENT_ERROR, assert_layer_gradients, normal
 
-import common.backend as backend
-import common.time_layers as time_layers
-from common.fast.flat_buffer import FlatBuffer
+import common.fast.products as products
 from common.gradient_check import check_gradients
 from common.layers import GRU, LSTM, RNN
 from common.packing import from_rows, to_rows
@@ -79,12 +77,6 @@ def words(N, T, V, seed=0):
     return np.random.default_rng(seed).integers(0, V, (N, T))
 
 
-def in_slices(monkeypatch, rows, V):
-    """Let the output layer take ``rows`` rows at a time, and the exponential function half as many."""
-    monkeypatch.setattr(time_layers, "_LOGITS", rows * V)
-    monkeypatch.setattr(backend, "_CACHED", rows * V // 2)
-
-
 def test_rows_are_in_the_order_of_time_and_are_views_of_time_major_memory():
     x = np.arange(6).reshape(3, 2).T  # (N, T) = (2, 3), time-major in memory
     assert np.array_equal(x, [[0, 2, 4], [1, 3, 5]])
@@ -138,7 +130,7 @@ def test_blocks_of_steps_and_a_large_Wh_change_nothing(monkeypatch, cell, cached
         return [hs, dxs, *layer.state, *dstates(layer), *layer.grads]
 
     expected = run()
-    monkeypatch.setattr(backend, "_CACHED", cached)
+    monkeypatch.setattr(products, "_CACHED", cached)
     for ours, theirs in zip(run(), expected, strict=True):
         assert np.allclose(ours, theirs, rtol=0, atol=1e-13)
 
@@ -295,23 +287,6 @@ def test_pool_gradients(layer):
     assert_layer_gradients(layer, lambda: layer.forward(xs), {"xs": xs})
 
 
-@pytest.fixture(params=[("exp", 1.0), ("exp2", math.log(2))], ids=["e", "2"])
-def each_power(request, monkeypatch):
-    """Let the loss be computed from powers of e, and of 2, whichever this machine would choose."""
-    monkeypatch.setattr(time_layers, "_POWER", request.param[0])
-    monkeypatch.setattr(time_layers, "_UNIT", request.param[1])
-
-
-@pytest.mark.parametrize("rows", [100, 4, 3])
-@pytest.mark.usefixtures("each_power")
-def test_affine_and_loss_in_one_layer_gradients(monkeypatch, rows):
-    in_slices(monkeypatch, rows, V=6)
-    hs, ts = normal(3, 4, 5), words(3, 4, 6)
-    ts[1, 2] = -1
-    layer = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
-    assert_layer_gradients(layer, lambda: layer.forward(hs, ts), {"hs": hs})
-
-
 # Distinct words
 
 
@@ -343,79 +318,13 @@ def test_distinct_rows_hold_each_word_once():
     assert np.array_equal(rows.rows, normal(12, 3)[[7, 2, 9]])
 
 
-# The output layer and the loss
-
-
-@pytest.mark.parametrize("rows", [1000, 7, 2])
-@pytest.mark.parametrize("ignore_label", [-1, 3, 99])
-@pytest.mark.parametrize("side_by_side", [False, True])
-@pytest.mark.usefixtures("each_power")
-def test_affine_and_loss_in_one_layer_equal_two_layers(monkeypatch, rows, ignore_label, side_by_side):
-    in_slices(monkeypatch, rows, V=6)
-    hs, ts = normal(3, 10, 5), words(3, 10, 6)
-    ts[:2, 4] = ignore_label
-    one = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6), ignore_label)
-    if side_by_side:  # as in a model, where W and b are one array
-        one.Wb = FlatBuffer(one.parameters).stacked(one.W, one.b)
-    affine, loss = TimeAffine(normal(5, 6), normal(6)), TimeSoftmaxWithLoss(ignore_label)
-    assert one.forward(hs, ts) == pytest.approx(loss.forward(affine.forward(hs), ts), rel=1e-13)
-    assert np.allclose(one.backward(0.7), affine.backward(loss.backward(0.7)), rtol=0, atol=1e-15)
-    for ours, theirs in zip(one.grads, affine.grads):
-        assert np.allclose(ours, theirs, rtol=0, atol=1e-14)
-
-
-def test_never_more_logits_than_the_limit(monkeypatch):
-    in_slices(monkeypatch, 7, V=6)
-    layer = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
-    layer.forward(normal(3, 10, 5), words(3, 10, 6))
-    assert len(layer._kept) <= 7
-
-
-def test_room_for_logits_is_made_once(monkeypatch):
-    in_slices(monkeypatch, 30, V=6)
-    layer = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
-    layer.forward(normal(1, 2, 5), words(1, 2, 6))
-    kept = layer._kept
-    layer.forward(normal(3, 10, 5), words(3, 10, 6))
-    assert layer._kept is kept
-
-
-def test_loss_layers_with_nothing_labelled():
-    hs, ts = normal(2, 3, 5), np.full((2, 3), -1)
-    layer = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
-    assert layer.forward(hs, ts) == 0
-    assert not layer.backward().any()
-    assert not any(g.any() for g in layer.grads)
-    assert TimeSoftmaxWithLoss().forward(normal(2, 3, 6), ts) == 0
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("size", [40, 60, 1e3, 1e4])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.usefixtures("each_power")
-def test_huge_logits_neither_overflow_nor_vanish(size, dtype):
-    # Rows whose logits are all large, all small, and mixed; the bias makes them, or the product does.
-    hs = np.array([[[1], [-1], [0]]], dtype)
-    cases = ([size, size], [0, 0]), ([0, 0], [size, size]), ([0, 0], [-size, -size]), ([size, -size], [0, 0])
-    for W, b in (([W], b) for W, b in cases):
-        layer = TimeAffineSoftmaxWithLoss(np.array(W, dtype), np.array(b, dtype))
-        affine, loss = TimeAffine(np.array(W, dtype), np.array(b, dtype)), TimeSoftmaxWithLoss()
-        ts = np.array([[0, 1, 0]])
-        assert layer.forward(hs, ts) == pytest.approx(loss.forward(affine.forward(hs), ts), rel=1e-5)
-        assert np.allclose(layer.backward(), affine.backward(loss.backward()), rtol=1e-5, atol=1e-6)
-
-
 @EACH_CELL
 def test_a_second_backward_gives_the_same_gradients(cell):
-    loss = TimeAffineSoftmaxWithLoss(normal(5, 6), normal(6))
-    loss.forward(normal(3, 4, 5), words(3, 4, 6))
-    rnn = time_layer(cell, 5, 6)
+    rnn, dhs = time_layer(cell, 5, 6), normal(3, 4, 6)
     rnn.forward(normal(3, 4, 5))
-    for layer, upstream in ((loss, 1.0), (rnn, normal(3, 4, 6))):
-        first = [layer.backward(upstream).copy(), *(g.copy() for g in layer.grads)]
-        second = [layer.backward(upstream), *layer.grads]
-        for a, b in zip(first, second):
-            assert np.array_equal(a, b)
+    first = [rnn.backward(dhs).copy(), *(g.copy() for g in rnn.grads)]
+    for a, b in zip(first, [rnn.backward(dhs), *rnn.grads]):
+        assert np.array_equal(a, b)
 
 
 # The carried state

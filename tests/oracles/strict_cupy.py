@@ -1,6 +1,6 @@
 """A strict stand-in for CuPy: the GPU code of this project runs on it on any machine, and mistakes show.
 
-``cupy`` and ``cupyx`` are modules to put into ``sys.modules`` under these names. Their arrays keep a NumPy
+``cupy`` is a module to put into ``sys.modules`` under this name. Its arrays keep a NumPy
 array to themselves and compute with it, so results are those of NumPy bit for bit. What they will not do:
 
 - meet a NumPy array: any operator, function or index that gets one raises TypeError, as in CuPy
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from common import backend
+from common.fast.segment_sum import scatter_add
 
 counts = {"to_device": 0, "to_host": 0}
 
@@ -320,9 +320,9 @@ def _elementwise(function: np.ufunc) -> Callable[..., ndarray]:
     return on_device
 
 
-def scatter_add(target: ndarray, index: ndarray, rows: ndarray) -> None:
-    """``cupyx.scatter_add``, with the sums in the order in which the project's NumPy code makes them."""
-    backend.scatter_add(_unwrap_array(target), _unwrap_array(index), _unwrap_array(rows))
+def add_at(target: ndarray, index: ndarray, rows: ndarray) -> None:
+    """``cupy.add.at``, with the sums in the order in which the project's NumPy code makes them."""
+    scatter_add(_unwrap_array(target), _unwrap_array(index), _unwrap_array(rows))
 
 
 class Philox4x3210:
@@ -404,4 +404,4 @@ cupy = _module(
     **{name: _elementwise(getattr(np, name)) for name in _ELEMENTWISE},
     **{function.__name__: function for function in _FUNCTIONS},
 )
-cupyx = _module("cupyx", scatter_add=scatter_add)
+cupy.add.at = add_at
