@@ -237,3 +237,29 @@ def test_params_and_grads_are_the_arrays_themselves():
     assert layer.params[0] is W
     assert layer.params[1] is b
     assert layer.grads[0] is layer.W.grad
+
+
+REFUSED = {
+    "x of another D": (
+        lambda c: c.forward(normal(4, 2), *[normal(4, 5)] * 2),
+        r"x must have shape \(4, 3\), got",
+    ),
+    "x of one axis": (lambda c: c.forward(normal(3), *[normal(3, 5)] * 2), r"x must have shape \(N, 3\), got"),
+    "a list": (
+        lambda c: c.forward([[1.0, 2, 3]], *[normal(1, 5)] * 2),
+        "x must be an array of shape .*, got list",
+    ),
+    "dh": (lambda c: c.backward(normal(1, 5), 0), r"dh must have shape \(4, 5\), got \(1, 5\)"),
+    "dc": (lambda c: c.backward(0, normal(5)), r"dc must have shape \(4, 5\), got \(5,\)"),
+    "a number": (lambda c: c.backward(1.0, 0), r"dh must be an array of shape \(4, 5\), got float"),
+}
+
+
+@pytest.mark.parametrize("name", ["LSTM", "peepholes"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_cells_refuse_other_shapes(case, name):
+    cell, inputs = layer_and_inputs(name)
+    cell.forward(*inputs)
+    call, message = REFUSED[case]
+    with pytest.raises((ValueError, TypeError), match=message):
+        call(cell)

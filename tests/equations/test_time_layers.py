@@ -221,6 +221,12 @@ def test_distinct_rows_give_what_all_rows_give(cell):
     assert_close(*found, tolerance=1e-12)
 
 
+@pytest.mark.parametrize("word", [-1, 12])
+def test_a_word_that_is_not_there_is_refused_with_distinct_rows_too(word):
+    with pytest.raises(IndexError, match=rf"word ids must be in \[0, 12\), got {word}"):
+        TimeEmbedding(normal(12, 3), distinct=True).forward(np.array([[7, word]]))
+
+
 def test_distinct_rows_hold_each_word_once():
     rows = TimeEmbedding(normal(12, 3), distinct=True).forward(np.array([[7, 2, 7], [2, 2, 9]]))
     assert (rows.layout.N, rows.layout.T) == (2, 3)
@@ -303,6 +309,11 @@ def test_time_embedding_gradients():
     xs = words(3, 50, 6)  # 150 words: more than one block of the sum over equal words
     layer = TimeEmbedding(normal(6, 2))
     assert_layer_gradients(layer, lambda: layer.forward(xs), {})
+
+
+def test_one_hot_labels_are_labels():
+    xs, ts = normal(3, 4, 5), words(3, 4, 5)
+    assert TimeSoftmaxWithLoss().forward(xs, np.eye(5)[ts]) == TimeSoftmaxWithLoss().forward(xs, ts)
 
 
 @pytest.mark.parametrize("ignored", [[], [(0, 0), (2, 3)]])
@@ -434,6 +445,7 @@ def test_masks_are_drawn_for_each_step_or_if_locked_for_each_window(locked):
         drawn = rng.random((2, 1, 4) if locked else (3, 2, 4), dtype=np.float32) >= 0.3  # steps first, unless locked
         expected = (drawn if locked else drawn.swapaxes(0, 1)) / 0.7
         assert np.allclose(ys, np.broadcast_to(expected, ys.shape), rtol=0, atol=1e-15)
+    assert TimeDropout().p == 0.5
     layer.training = False  # the mask that was left must not be used
     assert np.array_equal(layer.forward(normal(2, 3, 4)), normal(2, 3, 4))
     assert np.array_equal(layer.backward(normal(2, 3, 4)), normal(2, 3, 4))
