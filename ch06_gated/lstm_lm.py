@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.initial_weights import InitialWeights
 from common.recurrent_lm import RecurrentLm
-from common.time_layers import TimeLSTM
+from common.time_layers import TimeLSTM, TimePeepholeLSTM
 
 
 class LstmLm(RecurrentLm):
@@ -46,5 +46,6 @@ class LstmLm(RecurrentLm):
     def recurrent_layer(self, weights: InitialWeights, name: str, D: int, H: int) -> TimeLSTM:
         Wx, Wh = weights.recurrent(name, D, H, gates=4)
         b = weights.constant(f"{name}_b", (H, self.forget_bias), (3 * H, 0))  # f; g, i, o
-        p = weights.constant(f"{name}_p", (3 * H, 0)) if self.peepholes else None
-        return TimeLSTM(Wx, Wh, b, stateful=True, p=p)
+        if self.peepholes:
+            return TimePeepholeLSTM(Wx, Wh, b, weights.constant(f"{name}_p", (3 * H, 0)), stateful=True)
+        return TimeLSTM(Wx, Wh, b, stateful=True)

@@ -35,8 +35,8 @@ def gates_of(layer: TimeRecurrent) -> dict[str, np.ndarray]:
             "input gate i: how much is taken in": i,
             "forget gate f: how much is kept": f,
             "output gate o: how much is shown": o,
-            "cell state c": layer.cs_new,
-            "hidden state h": layer.hs_new,
+            "cell state c": layer.cs_next,
+            "hidden state h": layer.hs_next,
         }
     if isinstance(layer, TimeGRU):
         z, r, h_tilde = split(layer.gates, 3)
@@ -44,7 +44,7 @@ def gates_of(layer: TimeRecurrent) -> dict[str, np.ndarray]:
             "update gate z: how much of the old state is kept": z,
             "reset gate r: how much of it the candidate may see": r,
             "candidate h̃": h_tilde,
-            "hidden state h": layer.hs_new,
+            "hidden state h": layer.hs_next,
         }
     raise ValueError("this model has no gates: it is a simple RNN")
 

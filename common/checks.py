@@ -28,6 +28,39 @@ def check_weights(layer: str, shapes: dict[str, tuple[int, ...]], **weights: obj
         raise ValueError(f"the weights of {layer} must be on one device")
 
 
+def two_axes(name: str, W: object) -> tuple[int, int]:
+    """The shape of W, a parameter, which must be a matrix; otherwise a ValueError."""
+    if W.data.ndim != 2:
+        raise ValueError(f"{name} must have two axes, got shape {W.data.shape}")
+    return W.data.shape
+
+
+def check_recurrent_weights(layer: object) -> None:
+    """Raise a ValueError unless Wx is (D, G·H), Wh (H, G·H), b (G·H,), or (4H,) with ``reset_after``, and p (3H,)."""
+    (D, _), (H, _), G = two_axes("Wx", layer.Wx), two_axes("Wh", layer.Wh), layer.G
+    parts = G + getattr(layer, "reset_after", False)
+    shapes = {"Wx": (D, G * H), "Wh": (H, G * H), "b": (parts * H,), "p": (3 * H,)}
+    weights = {name: value for name, value in vars(layer).items() if name in shapes}
+    check_weights(type(layer).__name__, {name: shapes[name] for name in weights}, **weights)
+
+
+def check_inputs(cell: object, x: Array, **states: Array) -> None:
+    """Raise an error unless x is (N, D) and each state, by name, (N, H)."""
+    D, H = len(cell.Wx.data), len(cell.Wh.data)
+    if getattr(x, "ndim", 2) != 2:
+        raise ValueError(f"x must have shape (N, {D}), got {x.shape}")
+    check_shape("x", x, (len(x), D))
+    for name, state in states.items():
+        check_shape(name, state, (len(x), H))
+
+
+def check_upstream(shape: tuple[int, ...], **gradients: Array | float) -> None:
+    """Raise an error unless each gradient, by name, has this shape, or is the number 0."""
+    for name, d in gradients.items():
+        if hasattr(d, "shape") or d != 0:
+            check_shape(name, d, shape)
+
+
 def _named(values: dict[str, object]) -> str:
     return ", ".join(f"{name} {value!r}" for name, value in values.items())
 

@@ -1,6 +1,6 @@
 """Pure functions of arrays that stay finite for inputs of any size.
 
-What is too small for its dtype becomes 0, and that is right: ``np.seterr(all="raise")`` finds no fault here.
+What underflows becomes 0, which is right; so ``np.seterr(all="raise")`` raises nothing here.
 """
 
 from __future__ import annotations
@@ -8,22 +8,13 @@ from __future__ import annotations
 import numpy
 
 from common.backend import Array, get_array_module
-from common.checks import as_ids, check_range, from_one_hot
-from common.np import GPU, np  # noqa: F401, for the textbook's readers, to whom "import *" brings them
+from common.checks import all_in_range, as_ids, check_range, check_shape, from_one_hot
+from common.np import GPU, np  # noqa: F401, as "import *" brings them in the textbook
 
 
 @numpy.errstate(under="ignore")
 def sigmoid(x: Array) -> Array:
-    """The logistic function 1 / (1 + exp(-x)), as ½·tanh(x / 2) + ½, which cannot overflow.
-
-    Parameters
-    ----------
-    x : array of any shape
-
-    Returns
-    -------
-    array of the shape of ``x``, in [0, 1]
-    """
+    """σ(x) = 1 / (1 + exp(-x)), element by element, computed as ½·tanh(x / 2) + ½, which cannot overflow."""
     x = as_float(x)
     xp = get_array_module(x)
     y = xp.tanh(0.5 * x)
@@ -33,30 +24,15 @@ def sigmoid(x: Array) -> Array:
 
 
 def relu(x: Array) -> Array:
-    """max(x, 0), element by element.
-
-    Parameters
-    ----------
-    x : array of any shape
-
-    Returns
-    -------
-    array of the shape and the dtype of ``x``
-    """
+    """max(x, 0), element by element."""
     return get_array_module(x).maximum(x, 0)
 
 
 @numpy.errstate(under="ignore", over="ignore")  # x - max may be -inf, of which exp makes the right 0
 def softmax(x: Array) -> Array:
-    """exp(x) / Σ exp(x) over the last axis; the largest element is subtracted first.
+    """Probabilities, (..., V), of logits x, (..., V): exp(x) / Σ exp(x) over the last axis.
 
-    Parameters
-    ----------
-    x : (..., V) array of logits
-
-    Returns
-    -------
-    (..., V) array of probabilities; each row sums to 1
+    The largest logit of each row is subtracted first: the result is the same, and exp cannot overflow.
     """
     x = as_float(x)
     xp = get_array_module(x)
@@ -67,15 +43,9 @@ def softmax(x: Array) -> Array:
 
 @numpy.errstate(under="ignore")
 def log_softmax(x: Array) -> Array:
-    """log(softmax(x)) = x - log Σ exp(x), without taking the log of an underflown probability.
+    """Log-probabilities, (..., V), in nats, of logits x, (..., V): x - log Σ exp(x).
 
-    Parameters
-    ----------
-    x : (..., V) array of logits
-
-    Returns
-    -------
-    (..., V) array of log-probabilities, in nats
+    It is finite where log(softmax(x)) would take the logarithm of a probability that has underflowed to 0.
     """
     x = as_float(x)
     xp = get_array_module(x)
@@ -85,28 +55,20 @@ def log_softmax(x: Array) -> Array:
 
 
 def cross_entropy_error(y: Array, t: Array) -> Array:
-    """Mean of -log y[n, t[n]] over the rows n: the loss of probabilities, not of logits.
+    """L = -(1 / N) Σ_n log y[n, t[n]], in nats: the loss of probabilities y, not of logits.
 
-    A probability of 0 counts as the smallest normal number of its dtype, so the loss stays finite: 708 in float64,
-    87 in float32. All other probabilities are taken as they are.
+    A probability of 0 counts as the smallest normal number of its dtype, so that the loss stays finite: 708 in
+    float64, 87 in float32.
 
     Parameters
     ----------
     y : (N, V) array of probabilities, or (V,) for one row
-    t : (N,) array of labels, a label for one row; or an array of the shape of ``y`` with a one in each row
-
-    Returns
-    -------
-    number, in nats
+    t : (N,) array of labels, a label for one row; or one-hot labels of the shape of ``y``
 
     Raises
     ------
-    TypeError
-        If labels are not integers.
-    ValueError
-        If the shapes do not fit, rows of ``t`` are not one-hot, or ``y`` is not between 0 and 1.
-    IndexError
-        If a label is not below V.
+    TypeError, IndexError, ValueError
+        If labels are not integers, not in [0, V), or do not fit y; or if y is not between 0 and 1.
     """
     y = as_float(y)
     xp = get_array_module(y)
@@ -127,7 +89,7 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
 
 
 def as_float(x: Array) -> Array:
-    """x as it is; integers, of which differences may overflow, in float64."""
+    """Return x if it is of floating-point numbers; integers, whose differences may overflow, as float64."""
     if getattr(getattr(x, "dtype", None), "kind", None) == "f":
         return x
     x = get_array_module(x).asarray(x)
@@ -137,25 +99,33 @@ def as_float(x: Array) -> Array:
 
 
 def split_labels(t: Array, ignore_label: int, dtype: type) -> tuple[Array, Array]:
-    """Separate labels from the question whether there is one, for a mean over labelled rows.
+    """Return labels that can index, (N,), and the weight of each row in the mean over the labelled rows, (N,).
 
-    Parameters
-    ----------
-    t : (N,) array of labels
-    ignore_label : int
-        The label of rows that do not count; it need not be a valid index.
-    dtype : floating-point type of the weights
-
-    Returns
-    -------
-    labels : (N,) array
-        ``t`` with 0 in place of ``ignore_label``, so that it can index
-    weights : (N,) array
-        1 / (number of labelled rows), and 0 where the label is ignored; all zeros,
-        never NaN, when every label is ignored
+    Where t, (N,), is ``ignore_label``, which need not be a valid index, the label is 0 and the weight 0. The weight of
+    the others is 1 / (number of labelled rows). If every label is ignored, all weights are 0, never NaN.
     """
     labelled = t != ignore_label
     weights = labelled.astype(dtype)
     n = weights @ weights  # how many ones
     weights /= n + (n == 0)  # at least 1
     return t * labelled, weights
+
+
+def as_labels(t: Array, shape: tuple[int, ...], V: int, ignore_label: int, dtype: type) -> tuple[Array, Array]:
+    """The same as ``split_labels``, of labels t that are checked first.
+
+    t, of ``shape``, holds labels in [0, V) or ``ignore_label``; or one-hot labels, (*shape, V).
+    """
+    if isinstance(t, (list, tuple)):
+        t = numpy.asarray(t)
+    if getattr(t, "shape", None) != shape:
+        t = from_one_hot(t) if getattr(t, "shape", None) == (*shape, V) else t
+        check_shape("labels", t, shape)
+    t = as_ids(t, "labels")
+    if all_in_range(t, V) and not 0 <= ignore_label < V:  # the usual case: each row has a label
+        weights = numpy.empty(len(t), dtype)
+        weights.fill(1 / len(t))
+        return t, weights
+    labels, weights = split_labels(t, ignore_label, dtype)
+    check_range(labels, V, "labels", ignore_label)
+    return labels, weights

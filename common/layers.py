@@ -1,10 +1,11 @@
-"""Layers for one time step: the equations, and their derivatives, a line each.
+"""Layers for one time step: the equations and their derivatives.
 
 ``forward`` remembers what ``backward`` needs. ``backward`` takes the gradient of the loss with respect to the
-layer's output, gives their gradients to the layer's parameters, and returns the gradient with respect to the
-layer's input. ``dX`` is the gradient of the loss with respect to ``X`` throughout.
+layer's output, sets the gradients of the layer's parameters, and returns the gradient with respect to the
+layer's input. ``dX`` is the gradient of the loss with respect to ``X``, and ``a`` is a pre-activation: ``da_f`` is the
+gradient of what the forget gate f = σ(a_f) is computed from.
 
-Nobody sets gradients to zero: a pass is a ``forward`` and the ``backward`` that follows, and the gradients of a
+Gradients need not be set to zero: a pass is a ``forward`` and the ``backward`` that follows, and the gradients of a
 pass replace those of the last one. Within a pass, the uses of one parameter add up; see ``Parameter``.
 """
 
@@ -15,9 +16,19 @@ from types import ModuleType
 import numpy
 
 from common.backend import Array, get_array_module, underflow_is_zero, uniform
-from common.checks import all_in_range, as_ids, check_range, check_shape, check_weights, check_whole, from_one_hot
+from common.checks import (
+    as_ids,
+    check_inputs,
+    check_range,
+    check_recurrent_weights,
+    check_shape,
+    check_upstream,
+    check_weights,
+    check_whole,
+    two_axes,
+)
 from common.config import GPU
-from common.functions import as_float, cross_entropy_error, sigmoid, softmax, split_labels
+from common.functions import as_float, as_labels, cross_entropy_error, sigmoid, softmax
 from common.np import np
 from common.parameter import Arrays, Parameter, Weight, unique_parameters
 
@@ -28,6 +39,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Affine",
+    "Cell",
     "Dropout",
     "Embedding",
     "Gate",
@@ -35,6 +47,7 @@ __all__ = [
     "MatMul",
     "MeanSquaredError",
     "OneGateGRU",
+    "PeepholeLSTM",
     "Sigmoid",
     "SigmoidWithLoss",
     "Softmax",
@@ -44,27 +57,22 @@ __all__ = [
     "softmax",
 ]
 
+Weights = Array | Parameter  # what a layer is made with; it keeps a Parameter
+
 
 class Layer:
     """What all layers share: parameters, what forward remembers for backward, and whether the layer is training.
 
     A layer of your own needs no base class, only ``params``, ``grads``, ``forward`` and ``backward``. If it is a Layer,
     its parameters are attributes that the class declares as ``Weight()``, ``forward`` calls ``remember`` and
-    ``backward`` calls ``recall``: with these two a pass begins and ends.
-
-    Attributes
-    ----------
-    parameters : list of Parameter
-        In the order in which they were assigned.
-    training : bool
-        Whether layers such as Dropout do what they do in training only.
+    ``backward`` calls ``recall``. ``parameters`` are in the order in which they were assigned.
     """
 
-    training = True
+    training = True  # whether layers such as Dropout do what they do in training only
     parameters: list[Parameter] = []  # noqa: RUF012
     _bases: list[Parameter] = []  # noqa: RUF012
     _remembered: tuple | None = None
-    passing: tuple[str, ...] = ("_remembered",)  # what belongs to the pass in hand, and is not copied with the layer
+    passing: tuple[str, ...] = ("_remembered",)  # attributes of the current pass: not copied with the layer
 
     @property
     def params(self) -> list[Array]:
@@ -93,18 +101,15 @@ class Layer:
         self.training = value
 
     def remember(self, *values: object) -> None:
-        """Keep what backward needs. With this, a new pass begins."""
+        """Keep what backward needs. A new pass begins: the gradients of the last one are stale."""
         self._remembered = values
         for p in self._bases:
             p.is_stale = True
 
     def recall(self) -> tuple:
-        """What forward has remembered. With this, the layer begins to give gradients to its parameters.
+        """What forward has remembered. The layer begins to add to the gradients of its parameters.
 
-        Raises
-        ------
-        ValueError
-            If there was no forward.
+        Raises a ValueError if there was no forward.
         """
         if self._remembered is None:
             raise ValueError(f"{type(self).__name__}.backward was called without a forward before it")
@@ -113,14 +118,16 @@ class Layer:
         return self._remembered
 
     def set_parameters(self, parameters: list[Parameter]) -> None:
-        """Have these parameters. A list of its own each time, as copies of a layer share it."""
+        """Have these parameters. A new list each time, as copies of a layer share it."""
         self.parameters = parameters
         self._bases = unique_parameters(parameters)
 
     def tie(self, old: Parameter, new: Parameter) -> None:
-        """Use ``new`` wherever the layer has used ``old``."""
+        """Use ``new`` wherever the layer, or a layer in it, has used ``old``."""
         for name, value in vars(self).items():
-            if value is old:
+            if isinstance(value, Layer):
+                value.tie(old, new)
+            elif value is old:
                 vars(self)[name] = new
         self.set_parameters([new if p is old else p for p in self.parameters])
 
@@ -130,21 +137,16 @@ class Layer:
             setattr(cls, name, underflow_is_zero(vars(cls)[name]))
 
     def __getstate__(self) -> dict[str, object]:
-        """What is copied and pickled: all but the pass in hand."""
+        """What is copied and pickled: all but the current pass."""
         return {name: value for name, value in vars(self).items() if name not in self.passing}
 
 
 class MatMul(Layer):
-    """y = x W.
-
-    Parameters
-    ----------
-    W : (D, H) array or Parameter
-    """
+    """y = x W, with W (D, H)."""
 
     W = Weight()
 
-    def __init__(self, W: Array | Parameter) -> None:
+    def __init__(self, W: Weights) -> None:
         self.W = W
 
     def forward(self, x: Array) -> Array:
@@ -154,7 +156,7 @@ class MatMul(Layer):
         return x @ self.W.data
 
     def backward(self, dy: Array) -> Array:
-        """Map dy, (N, H), to dx, (N, D)."""
+        """Map dy, (N, H), to dx = dy Wᵀ, (N, D); dW = xᵀ dy."""
         (x,) = self.recall()
         check_shape("dy", dy, (len(x), self.W.data.shape[1]))
         self.W.add_product(x.T, dy)
@@ -162,17 +164,11 @@ class MatMul(Layer):
 
 
 class Affine(Layer):
-    """y = x W + b.
-
-    Parameters
-    ----------
-    W : (D, H) array or Parameter
-    b : (H,) array or Parameter
-    """
+    """y = x W + b, with W (D, H) and b (H,)."""
 
     W, b = Weight(), Weight()
 
-    def __init__(self, W: Array | Parameter, b: Array | Parameter) -> None:
+    def __init__(self, W: Weights, b: Weights) -> None:
         self.W, self.b = W, b
         D, H = two_axes("W", self.W)
         check_weights(type(self).__name__, {"W": (D, H), "b": (H,)}, W=self.W, b=self.b)
@@ -186,7 +182,7 @@ class Affine(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        """Map dy, (N, H), to dx, (N, D)."""
+        """Map dy, (N, H), to dx = dy Wᵀ, (N, D); dW = xᵀ dy, db = Σ_n dy_n."""
         (x,) = self.recall()
         check_shape("dy", dy, (len(x), self.W.data.shape[1]))
         self.W.add_product(x.T, dy)
@@ -195,26 +191,18 @@ class Affine(Layer):
 
 
 class Embedding(Layer):
-    """y_n = W[x_n]: a word's vector is a row of W.
-
-    Parameters
-    ----------
-    W : (V, D) array or Parameter
-    """
+    """y_n = W[x_n]: the vector of a word is a row of W, (V, D)."""
 
     W = Weight()
 
-    def __init__(self, W: Array | Parameter) -> None:
+    def __init__(self, W: Weights) -> None:
         self.W = W
         two_axes("W", self.W)
 
     def forward(self, x: Array) -> Array:
         """Map word ids x, (N,) or any shape (...), to vectors y, (..., D).
 
-        Raises
-        ------
-        TypeError, IndexError
-            If the ids are not integers, or not all in [0, V).
+        Raises a TypeError unless the ids are integers, and an IndexError unless all are in [0, V).
         """
         x = as_ids(x, "word ids")
         check_range(x, len(self.W.data), "word ids")
@@ -230,7 +218,7 @@ class Embedding(Layer):
 
 
 class Softmax(Layer):
-    """y = softmax(x), each row for itself."""
+    """y = softmax(x), row by row."""
 
     def forward(self, x: Array) -> Array:
         """Map x, (N, V), to probabilities y, (N, V)."""
@@ -269,14 +257,11 @@ class Dropout(Layer):
     Parameters
     ----------
     p : float in [0, 1)
-        Probability that an element is dropped.
     rng : numpy.random.Generator, optional
         Source of the masks; on a GPU, of their seeds. None: NumPy's global generator, as in the textbook, which
         ``np.random.seed`` seeds.
 
-    References
-    ----------
-    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
+    Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
     """
 
     def __init__(self, p: float = 0.5, rng: numpy.random.Generator | None = None) -> None:
@@ -284,11 +269,10 @@ class Dropout(Layer):
             raise ValueError(f"dropout probability must be in [0, 1), got {p}")
         if not (rng is None or hasattr(rng, "random")):
             raise TypeError(f"rng must be a numpy.random.Generator or None, got {rng!r}")
-        self.p = p
-        self.rng = rng
+        self.p, self.rng = p, rng
 
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
-        """Map x, of any shape, to y, of the same shape. ``train_flg`` goes before ``training``, if it is given."""
+        """Map x, of any shape, to y, of the same shape. ``train_flg``, if given, takes the place of ``training``."""
         training = self.training if train_flg is None else train_flg
         x = as_float(x)
         m = self.draw_mask(x.shape, get_array_module(x)) if training and self.p > 0 else None
@@ -316,13 +300,10 @@ class Dropout(Layer):
 
 
 class SoftmaxWithLoss(Layer):
-    """Mean cross entropy: L = -(1 / n) Σ log softmax(x_i)[t_i] over the n rows that have a label.
+    """Mean cross entropy: L = -(1 / n) Σ_i log softmax(x_i)[t_i] over the n rows i that have a label.
 
-    Parameters
-    ----------
-    ignore_label : int
-        Rows with this label count neither in the loss nor in n. When all rows are ignored, the loss
-        and its gradient are 0.
+    Rows whose label is ``ignore_label`` count neither in the sum nor in n. When all rows are ignored, the loss and its
+    gradient are 0.
     """
 
     def __init__(self, ignore_label: int = -1) -> None:
@@ -332,10 +313,7 @@ class SoftmaxWithLoss(Layer):
     def forward(self, x: Array, t: Array) -> float:
         """Return the loss, in nats, of logits x, (N, V), with labels t, (N,), or one-hot labels, (N, V).
 
-        Raises
-        ------
-        TypeError, IndexError, ValueError
-            If the labels are not integers, not in [0, V), or not as many as rows.
+        Raises a TypeError, IndexError or ValueError unless there is a label for each row: an integer in [0, V).
         """
         if getattr(x, "ndim", None) != 2 or x.size == 0:
             raise ValueError(f"logits must have shape (N, V), and none of them 0, got {numpy.shape(x)}")
@@ -367,19 +345,13 @@ class SoftmaxWithLoss(Layer):
 
 
 class SigmoidWithLoss(Layer):
-    """Mean cross entropy of yes or no: L = -(1 / n) Σ [t_i log σ(x_i) + (1 - t_i) log(1 - σ(x_i))].
+    """Mean binary cross entropy: L = -(1 / n) Σ_i [t_i log σ(x_i) + (1 - t_i) log(1 - σ(x_i))].
 
     It is computed as max(x, 0) - x t + log(1 + exp(-|x|)), which is finite for every x.
     """
 
     def forward(self, x: Array, t: Array) -> float:
-        """Return the loss, in nats, of scores x with labels t, 0 or 1, of the same shape.
-
-        Raises
-        ------
-        ValueError
-            If the shapes differ, or a label is neither 0 nor 1.
-        """
+        """Return the loss, in nats, of scores x with labels t, 0 or 1, of the same shape; otherwise a ValueError."""
         x = as_float(x)
         xp = get_array_module(x)
         check_shape("labels", t, x.shape)
@@ -396,16 +368,10 @@ class SigmoidWithLoss(Layer):
 
 
 class MeanSquaredError(Layer):
-    """Mean squared error: L = (1 / n) Σ (x_i - t_i)² over all n numbers, for outputs that are numbers themselves."""
+    """Mean squared error: L = (1 / n) Σ_i (x_i - t_i)² over all n numbers, for outputs that are numbers themselves."""
 
     def forward(self, x: Array, t: Array) -> float:
-        """Return the loss of outputs x with targets t, both (N, D).
-
-        Raises
-        ------
-        ValueError
-            If the shapes differ.
-        """
+        """Return the loss of outputs x with targets t, both (N, D); a ValueError if their shapes differ."""
         if x.shape != t.shape:
             raise ValueError(f"outputs and targets must have the same shape, got {x.shape} and {t.shape}")
         d = as_float(x) - as_float(t)
@@ -421,30 +387,40 @@ class MeanSquaredError(Layer):
 IdentityWithLoss = MeanSquaredError  # its earlier name
 
 
-class RNN(Layer):
-    """One step of a simple recurrent network: h = tanh(x Wx + h_prev Wh + b).
+class Cell(Layer):
+    """One step of a recurrent network: what the cells share. ``TimeLoop`` runs any of them over a sequence.
 
-        a = x Wx + h_prev Wh + b         h = tanh(a)
-        da = dh ⊙ (1 - h²)
-
-        dWx = xᵀ da    dWh = h_prevᵀ da    db = Σ da    dx = da Wxᵀ    dh_prev = da Whᵀ
-
-    Parameters
-    ----------
-    Wx : (D, H) array or Parameter
-    Wh : (H, H) array or Parameter
-    b : (H,) array or Parameter
-
-    References
-    ----------
-    Elman, "Finding structure in time", 1990; *Deep Learning from Scratch 2*, chapter 5.
+    ``forward`` maps x and the previous state to the next state; ``backward`` maps the gradient of the next state to
+    those of x and of the previous state. Weights: Wx, (D, G·H), Wh, (H, G·H), and b, (G·H,), of G gates side by side.
     """
 
     Wx, Wh, b = Weight(), Weight(), Weight()
+    G: int  # gates, counting the candidate
+    states = 1  # h; of an LSTM 2, h and c
 
-    def __init__(self, Wx: Array | Parameter, Wh: Array | Parameter, b: Array | Parameter) -> None:
+    def __init__(self, Wx: Weights, Wh: Weights, b: Weights) -> None:
         self.Wx, self.Wh, self.b = Wx, Wh, b
-        check_recurrent_weights(self, gates=1)
+        check_recurrent_weights(self)
+
+
+class RNN(Cell):
+    """One step of a simple recurrent network.
+
+        a = x Wx + h_prev Wh + b
+        h = tanh(a)
+
+    Backward, from dh:
+
+        da = dh ⊙ (1 - h²)                          tanh'(a) = 1 - tanh(a)²
+        dWx = xᵀ da    dWh = h_prevᵀ da    db = Σ_n da_n
+        dx = da Wxᵀ    dh_prev = da Whᵀ
+
+    Weights: Wx, (D, H), Wh, (H, H), and b, (H,).
+
+    Source: Elman, "Finding structure in time", 1990; *Deep Learning from Scratch 2*, chapter 5.
+    """
+
+    G = 1
 
     def forward(self, x: Array, h_prev: Array) -> Array:
         """Map x, (N, D), and h_prev, (N, H), to h, (N, H)."""
@@ -458,29 +434,36 @@ class RNN(Layer):
         """Map dh, (N, H), to dx, (N, D), and dh_prev, (N, H)."""
         x, h_prev, h = self.recall()
         check_shape("dh", dh, h.shape)
-        da = dh * (1 - h**2)  # tanh'(a) = 1 - tanh(a)²
+        # Through tanh.
+        da = dh * (1 - h**2)
+        # The gradients of the parameters.
         self.Wx.add_grad(x.T @ da)
         self.Wh.add_grad(h_prev.T @ da)
         self.b.add_grad(da.sum(axis=0))
+        # The gradients of the inputs.
         return da @ self.Wx.data.T, da @ self.Wh.data.T
 
 
 class Gate(Layer):
-    """y = σ(x W + b) ⊙ x: how much of each element passes, from nothing to all, is learnt and depends on x.
+    """How much of each element passes, from nothing to all, is learnt and depends on x.
 
-    Parameters
-    ----------
-    W : (D, D) array or Parameter
-    b : (D,) array or Parameter
+        g = σ(x W + b)
+        y = g ⊙ x
 
-    References
-    ----------
-    *Deep Learning from Scratch 2*, section 6.2.
+    Backward, from dy:
+
+        da = dy ⊙ x ⊙ g ⊙ (1 - g)                   σ'(a) = σ(a) (1 - σ(a))
+        dW = xᵀ da    db = Σ_n da_n
+        dx = dy ⊙ g + da Wᵀ                         x reaches y in two ways
+
+    Weights: W, (D, D), and b, (D,).
+
+    Source: *Deep Learning from Scratch 2*, section 6.2.
     """
 
     W, b = Weight(), Weight()
 
-    def __init__(self, W: Array | Parameter, b: Array | Parameter) -> None:
+    def __init__(self, W: Weights, b: Weights) -> None:
         self.W, self.b = W, b
         D, _ = two_axes("W", self.W)
         check_weights("Gate", {"W": (D, D), "b": (D,)}, W=self.W, b=self.b)
@@ -496,43 +479,42 @@ class Gate(Layer):
         """Map dy, (N, D), to dx, (N, D)."""
         x, g = self.recall()
         check_shape("dy", dy, x.shape)
-        da = dy * x * g * (1 - g)  # a = x W + b, and σ'(a) = σ(a) (1 - σ(a))
+        da = dy * x * g * (1 - g)
         self.W.add_grad(x.T @ da)
         self.b.add_grad(da.sum(axis=0))
         return dy * g + da @ self.W.data.T
 
 
-class OneGateGRU(Layer):
+class OneGateGRU(Cell):
     """One step of a recurrent network with one gate, the shortest way from RNN to GRU.
 
-        z = σ(x Wx_z + h_prev Wh_z + b_z)          how much of the old state is kept
-        h̃ = tanh(x Wx_h + h_prev Wh_h + b_h)       the candidate: what would replace it
+        [a_z a_h] = x Wx + h_prev Wh + b            pre-activations
+        z = σ(a_z)                                  gate: how much of the previous state is kept
+        h̃ = tanh(a_h)                               candidate: what would replace it
         h = (1 - z) ⊙ h̃ + z ⊙ h_prev
 
-    Parameters
-    ----------
-    Wx : (D, 2H) array or Parameter
-        Wx_z and Wx_h, side by side in this order.
-    Wh : (H, 2H) array or Parameter
-        Wh_z and Wh_h.
-    b : (2H,) array or Parameter
-        b_z and b_h.
+    Backward, from dh:
+
+        da_z = dh ⊙ (h_prev - h̃) ⊙ z ⊙ (1 - z)      σ'(a) = σ(a) (1 - σ(a))
+        da_h = dh ⊙ (1 - z) ⊙ (1 - h̃²)              tanh'(a) = 1 - tanh(a)²
+        da = [da_z da_h]
+        dWx = xᵀ da    dWh = h_prevᵀ da    db = Σ_n da_n
+        dx = da Wxᵀ    dh_prev = dh ⊙ z + da Whᵀ
+
+    Weights: Wx, (D, 2H), Wh, (H, 2H), and b, (2H,): those of z and of h̃, side by side.
     """
 
-    Wx, Wh, b = Weight(), Weight(), Weight()
-
-    def __init__(self, Wx: Array | Parameter, Wh: Array | Parameter, b: Array | Parameter) -> None:
-        self.Wx, self.Wh, self.b = Wx, Wh, b
-        check_recurrent_weights(self, gates=2)
+    G = 2
 
     def forward(self, x: Array, h_prev: Array) -> Array:
         """Map x, (N, D), and h_prev, (N, H), to h, (N, H)."""
         check_inputs(self, x, h_prev=h_prev)
         xp = get_array_module(x)
+        # The gate and the candidate.
         a_z, a_h = split(x @ self.Wx.data + h_prev @ self.Wh.data + self.b.data, 2)
-        z = sigmoid(a_z)
-        h_tilde = xp.tanh(a_h)
+        z, h_tilde = sigmoid(a_z), xp.tanh(a_h)
         self.remember(x, h_prev, z, h_tilde)
+        # h is between the candidate and the previous state.
         return (1 - z) * h_tilde + z * h_prev
 
     def backward(self, dh: Array) -> tuple[Array, Array]:
@@ -540,171 +522,157 @@ class OneGateGRU(Layer):
         x, h_prev, z, h_tilde = self.recall()
         check_shape("dh", dh, z.shape)
         xp = get_array_module(x)
+        # Through the gate's σ and the candidate's tanh.
         da_z = dh * (h_prev - h_tilde) * z * (1 - z)
         da_h = dh * (1 - z) * (1 - h_tilde**2)
         da = xp.concatenate([da_z, da_h], axis=1)
+        # The gradients of the parameters.
         self.Wx.add_grad(x.T @ da)
         self.Wh.add_grad(h_prev.T @ da)
         self.b.add_grad(da.sum(axis=0))
+        # The previous state reaches h directly, and through both products.
         return da @ self.Wx.data.T, dh * z + da @ self.Wh.data.T
 
 
-class GRU(Layer):
+class GRU(Cell):
     """One step of a gated recurrent unit.
 
-        z = σ(x Wx_z + h_prev Wh_z + b_z)                 update gate: how much of the old state is kept
-        r = σ(x Wx_r + h_prev Wh_r + b_r)                 reset gate: how much of it the candidate may see
-        h̃ = tanh(x Wx_h + (r ⊙ h_prev) Wh_h + b_h)       candidate
+        a_z = x Wx_z + h_prev Wh_z + b_z
+        z = σ(a_z)                                  update gate: how much of the previous state is kept
+        a_r = x Wx_r + h_prev Wh_r + b_r
+        r = σ(a_r)                                  reset gate: how much of it the candidate sees
+        s = (r ⊙ h_prev) Wh_h                       with ``reset_after``: u = h_prev Wh_h + b_u, s = r ⊙ u
+        a_h = x Wx_h + b_h + s
+        h̃ = tanh(a_h)                               candidate
         h = (1 - z) ⊙ h̃ + z ⊙ h_prev
 
-    With ``reset_after``, as in PyTorch and cuDNN, r works on the product and needs a bias of its own there:
+    Backward, from dh:
 
-        h̃ = tanh(x Wx_h + b_h + r ⊙ (h_prev Wh_h + b_rh))
+        da_z = dh ⊙ (h_prev - h̃) ⊙ z ⊙ (1 - z)
+        da_h = dh ⊙ (1 - z) ⊙ (1 - h̃²)
+                                                    with ``reset_after``:
+        drh = da_h Wh_hᵀ                            du = da_h ⊙ r
+        da_r = drh ⊙ h_prev ⊙ r ⊙ (1 - r)           da_r = da_h ⊙ u ⊙ r ⊙ (1 - r)
+        dWh_h = (r ⊙ h_prev)ᵀ da_h                  dWh_h = h_prevᵀ du    db_u = Σ_n du_n
+        dh_prev = dh ⊙ z + drh ⊙ r                  dh_prev = dh ⊙ z + du Wh_hᵀ
 
-    Here z says how much is kept, as in PyTorch and Keras. In the textbook it says how much is new,
-    h = (1 - z) ⊙ h_prev + z ⊙ h̃: what is z there is 1 - z here, so its weights have the other sign.
-    ``common.interop`` converts them.
+        dh_prev ← dh_prev + [da_z da_r] [Wh_z Wh_r]ᵀ
+        [dWh_z dWh_r] = h_prevᵀ [da_z da_r]
+        da = [da_z da_r da_h]
+        dWx = xᵀ da    db = Σ_n da_n    dx = da Wxᵀ
 
-    Parameters
-    ----------
-    Wx : (D, 3H) array or Parameter
-        Wx_z, Wx_r and Wx_h, side by side in this order.
-    Wh : (H, 3H) array or Parameter
-        Wh_z, Wh_r and Wh_h.
-    b : (3H,) array or Parameter; (4H,) with ``reset_after``
-        b_z, b_r and b_h; then b_rh.
-    reset_after : bool
+    Weights: Wx, (D, 3H), Wh, (H, 3H), and b, (3H,): those of z, r and h̃, side by side. With ``reset_after``, b is
+    (4H,), and b_u comes last.
 
-    References
-    ----------
-    Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine
-    translation", 2014; *Deep Learning from Scratch 2*, appendix C (with 1 - z in place of z).
+    Here z is the part that is kept, as in Cho et al., PyTorch and Keras. Chung et al. and the textbook write the
+    complement, h = (1 - z) ⊙ h_prev + z ⊙ h̃: z there is 1 - z here, so its weights have the opposite sign;
+    ``common.interop`` converts them. Cho et al. have r before the product with Wh_h, PyTorch and cuDNN after it.
+
+    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine
+    translation", 2014; Chung et al., "Empirical evaluation of gated recurrent neural networks on sequence modeling",
+    2014; *Deep Learning from Scratch 2*, appendix C.
     """
 
-    Wx, Wh, b = Weight(), Weight(), Weight()
+    G = 3
 
-    def __init__(
-        self, Wx: Array | Parameter, Wh: Array | Parameter, b: Array | Parameter, reset_after: bool = False
-    ) -> None:
-        self.Wx, self.Wh, self.b = Wx, Wh, b
-        check_recurrent_weights(self, gates=3, biases=4 if reset_after else 3)
+    def __init__(self, Wx: Weights, Wh: Weights, b: Weights, reset_after: bool = False) -> None:
         self.reset_after = reset_after
+        super().__init__(Wx, Wh, b)
 
     def forward(self, x: Array, h_prev: Array) -> Array:
         """Map x, (N, D), and h_prev, (N, H), to h, (N, H)."""
         check_inputs(self, x, h_prev=h_prev)
         xp = get_array_module(x)
         H = h_prev.shape[1]
-        Wh, b = self.Wh.data, self.b.data
-        a_x = x @ self.Wx.data + b[: 3 * H]
-        z, r = split(sigmoid(a_x[:, : 2 * H] + h_prev @ Wh[:, : 2 * H]), 2)
-        if self.reset_after:
-            a_h = h_prev @ Wh[:, 2 * H :] + b[3 * H :]
-            h_tilde = xp.tanh(a_x[:, 2 * H :] + r * a_h)
-        else:
-            a_h = None
-            h_tilde = xp.tanh(a_x[:, 2 * H :] + (r * h_prev) @ Wh[:, 2 * H :])
-        self.remember(x, h_prev, z, r, h_tilde, a_h)
+        Wh_zr, Wh_h, b = self.Wh.data[:, : 2 * H], self.Wh.data[:, 2 * H :], self.b.data
+        # The part of the pre-activations that comes from the input.
+        a = x @ self.Wx.data + b[: 3 * H]
+        # The gates, side by side.
+        z, r = split(sigmoid(a[:, : 2 * H] + h_prev @ Wh_zr), 2)
+        # The candidate sees as much of the previous state as r lets through.
+        u = h_prev @ Wh_h + b[3 * H :] if self.reset_after else None
+        s = r * u if self.reset_after else (r * h_prev) @ Wh_h
+        h_tilde = xp.tanh(a[:, 2 * H :] + s)
+        self.remember(x, h_prev, z, r, h_tilde, u)
+        # h is between the candidate and the previous state.
         return (1 - z) * h_tilde + z * h_prev
 
     def backward(self, dh: Array) -> tuple[Array, Array]:
         """Map dh, (N, H), to dx, (N, D), and dh_prev, (N, H)."""
-        x, h_prev, z, r, h_tilde, a_h = self.recall()
+        x, h_prev, z, r, h_tilde, u = self.recall()
         check_shape("dh", dh, z.shape)
         xp = get_array_module(x)
         H = h_prev.shape[1]
         Wh_zr, Wh_h = self.Wh.data[:, : 2 * H], self.Wh.data[:, 2 * H :]
-
-        dh_prev = dh * z
+        # h is between h̃ and h_prev: back to z, to h̃, and directly to h_prev.
         da_z = dh * (h_prev - h_tilde) * z * (1 - z)
         da_h = dh * (1 - z) * (1 - h_tilde**2)
+        dh_prev = dh * z
+        # From the candidate back through the reset gate.
         if self.reset_after:
-            da_rh = da_h * r  # of the product h_prev Wh_h + b_rh
-            dr = da_h * a_h
-            dWh_h = h_prev.T @ da_rh
-            dh_prev += da_rh @ Wh_h.T
+            du = da_h * r
+            dr = da_h * u
+            dWh_h = h_prev.T @ du
+            dh_prev += du @ Wh_h.T
         else:
-            d_rh = da_h @ Wh_h.T  # of r ⊙ h_prev
-            dr = d_rh * h_prev
+            drh = da_h @ Wh_h.T
+            dr = drh * h_prev
             dWh_h = (r * h_prev).T @ da_h
-            dh_prev += d_rh * r
+            dh_prev += drh * r
         da_r = dr * r * (1 - r)
-
+        # Through the products of the gates.
         da_zr = xp.concatenate([da_z, da_r], axis=1)
         dh_prev += da_zr @ Wh_zr.T
+        # The gradients of the parameters.
         da = xp.concatenate([da_zr, da_h], axis=1)
+        db = da.sum(axis=0)
         self.Wx.add_grad(x.T @ da)
         self.Wh.add_grad(xp.concatenate([h_prev.T @ da_zr, dWh_h], axis=1))
-        db = da.sum(axis=0)
-        self.b.add_grad(xp.concatenate([db, da_rh.sum(axis=0)]) if self.reset_after else db)
+        self.b.add_grad(xp.concatenate([db, du.sum(axis=0)]) if self.reset_after else db)
         return da @ self.Wx.data.T, dh_prev
 
 
-class LSTM(Layer):
+class LSTM(Cell):
     """One step of a long short-term memory.
 
-        f = σ(x Wx_f + h_prev Wh_f + b_f)          forget gate: how much of the old cell state is kept
-        g = tanh(x Wx_g + h_prev Wh_g + b_g)       candidate
-        i = σ(x Wx_i + h_prev Wh_i + b_i)          input gate: how much of the candidate is taken in
-        o = σ(x Wx_o + h_prev Wh_o + b_o)          output gate: how much of the cell state is shown
-        c = f ⊙ c_prev + i ⊙ g                     cell state
-        h = o ⊙ tanh(c)                            hidden state
+        [a_f a_g a_i a_o] = x Wx + h_prev Wh + b    pre-activations
+        f = σ(a_f)                                  forget gate: how much of the cell state is kept
+        g = tanh(a_g)                               candidate
+        i = σ(a_i)                                  input gate: how much of the candidate is added
+        o = σ(a_o)                                  output gate: how much of the cell state is shown
+        c = f ⊙ c_prev + i ⊙ g                      cell state
+        h = o ⊙ tanh(c)                             hidden state
 
-    And back, where dc is what comes from the next step, and h adds to it:
+    Backward, from dh and dc, the gradients of h and c:
 
         da_o = dh ⊙ tanh(c) ⊙ o ⊙ (1 - o)
-        dc ← dc + dh ⊙ o ⊙ (1 - tanh²(c))
+        dc ← dc + dh ⊙ o ⊙ (1 - tanh²(c))           c reaches the loss through h, too
         da_f = dc ⊙ c_prev ⊙ f ⊙ (1 - f)
         da_g = dc ⊙ i ⊙ (1 - g²)
         da_i = dc ⊙ g ⊙ i ⊙ (1 - i)
-        dc_prev = dc ⊙ f
+        da = [da_f da_g da_i da_o]
+        dWx = xᵀ da    dWh = h_prevᵀ da    db = Σ_n da_n
+        dx = da Wxᵀ    dh_prev = da Whᵀ    dc_prev = dc ⊙ f
 
-        dWx = xᵀ da    dWh = h_prevᵀ da    db = Σ da    dx = da Wxᵀ    dh_prev = da Whᵀ
+    Weights: Wx, (D, 4H), Wh, (H, 4H), and b, (4H,): those of f, g, i and o, side by side, in the textbook's order.
 
-    With peephole connections the gates see the cell state too: f and i gain p ⊙ c_prev inside σ, and o gains
-    p_o ⊙ c.
-
-    Parameters
-    ----------
-    Wx : (D, 4H) array or Parameter
-        Wx_f, Wx_g, Wx_i and Wx_o, side by side in this order, which is the textbook's.
-    Wh : (H, 4H) array or Parameter
-        Wh_f, Wh_g, Wh_i and Wh_o.
-    b : (4H,) array or Parameter
-        b_f, b_g, b_i and b_o.
-    p : (3H,) array or Parameter, optional
-        p_f, p_i and p_o, for peephole connections.
-
-    References
-    ----------
-    Hochreiter and Schmidhuber, "Long short-term memory", 1997; Gers, Schraudolph and Schmidhuber, "Learning
-    precise timing with LSTM recurrent networks", 2002, for peepholes; *Deep Learning from Scratch 2*, chapter 6.
+    Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997; with the forget gate, Gers, Schmidhuber and
+    Cummins, "Learning to forget: continual prediction with LSTM", 2000; *Deep Learning from Scratch 2*, chapter 6.
     """
 
-    Wx, Wh, b, p = Weight(), Weight(), Weight(), Weight()
-
-    def __init__(
-        self,
-        Wx: Array | Parameter,
-        Wh: Array | Parameter,
-        b: Array | Parameter,
-        p: Array | Parameter | None = None,
-    ) -> None:
-        self.Wx, self.Wh, self.b, self.p = Wx, Wh, b, p
-        check_recurrent_weights(self, gates=4)
+    G = 4
+    states = 2
 
     def forward(self, x: Array, h_prev: Array, c_prev: Array) -> tuple[Array, Array]:
         """Map x, (N, D), h_prev and c_prev, (N, H), to h and c, (N, H)."""
         check_inputs(self, x, h_prev=h_prev, c_prev=c_prev)
         xp = get_array_module(x)
+        # The gates and the candidate.
         a_f, a_g, a_i, a_o = split(x @ self.Wx.data + h_prev @ self.Wh.data + self.b.data, 4)
-        if self.p is not None:
-            p_f, p_i, p_o = split(self.p.data, 3)
-            a_f = a_f + p_f * c_prev
-            a_i = a_i + p_i * c_prev
-        f, g, i = sigmoid(a_f), xp.tanh(a_g), sigmoid(a_i)
+        f, g, i, o = sigmoid(a_f), xp.tanh(a_g), sigmoid(a_i), sigmoid(a_o)
+        # Keep a part of the cell state, and add a part of the candidate.
         c = f * c_prev + i * g
-        o = sigmoid(a_o if self.p is None else a_o + p_o * c)
+        # Show a part of it.
         h = o * xp.tanh(c)
         self.remember(x, h_prev, c_prev, f, g, i, o, c)
         return h, c
@@ -715,23 +683,18 @@ class LSTM(Layer):
         A gradient that is 0 everywhere may be the number 0.
         """
         x, h_prev, c_prev, f, g, i, o, c = self.recall()
-        for name, d in (("dh", dh), ("dc", dc)):
-            if hasattr(d, "shape") or d != 0:
-                check_shape(name, d, c.shape)
+        check_upstream(c.shape, dh=dh, dc=dc)
         xp = get_array_module(x)
         tanh_c = xp.tanh(c)
+        # h = o ⊙ tanh(c): back to the output gate, and to c.
         da_o = dh * tanh_c * o * (1 - o)
-        dc = dc + dh * o * (1 - tanh_c**2)  # c is seen by the next step, and by h
-        if self.p is not None:
-            p_f, p_i, p_o = split(self.p.data, 3)
-            dc = dc + da_o * p_o
+        dc = dc + dh * o * (1 - tanh_c**2)
+        # c = f ⊙ c_prev + i ⊙ g: back to all four.
         da_f = dc * c_prev * f * (1 - f)
         da_g = dc * i * (1 - g**2)
         da_i = dc * g * i * (1 - i)
         dc_prev = dc * f
-        if self.p is not None:
-            dc_prev = dc_prev + da_f * p_f + da_i * p_i
-            self.p.add_grad(xp.concatenate([da_f * c_prev, da_i * c_prev, da_o * c], axis=1).sum(axis=0))
+        # The gradients of the parameters.
         da = xp.concatenate([da_f, da_g, da_i, da_o], axis=1)
         self.Wx.add_grad(x.T @ da)
         self.Wh.add_grad(h_prev.T @ da)
@@ -739,54 +702,62 @@ class LSTM(Layer):
         return da @ self.Wx.data.T, da @ self.Wh.data.T, dc_prev
 
 
+class PeepholeLSTM(LSTM):
+    """An LSTM whose gates see the cell state: f and i the previous one, o the next one.
+
+        f = σ(a_f + p_f ⊙ c_prev)      i = σ(a_i + p_i ⊙ c_prev)      o = σ(a_o + p_o ⊙ c)
+
+    All else is as in an LSTM. Backward, what is added:
+
+        dc ← dc + da_o ⊙ p_o                        before da_f, da_g and da_i
+        dc_prev = dc ⊙ f + da_f ⊙ p_f + da_i ⊙ p_i
+        dp = Σ_n [da_f ⊙ c_prev   da_i ⊙ c_prev   da_o ⊙ c]_n
+
+    Weights: those of an LSTM; and p, (3H,), with p_f, p_i and p_o.
+
+    Source: Gers, Schraudolph and Schmidhuber, "Learning precise timing with LSTM recurrent networks", 2002.
+    """
+
+    p = Weight()
+
+    def __init__(self, Wx: Weights, Wh: Weights, b: Weights, p: Weights) -> None:
+        super().__init__(Wx, Wh, b)
+        self.p = p
+        check_recurrent_weights(self)
+
+    def forward(self, x: Array, h_prev: Array, c_prev: Array) -> tuple[Array, Array]:
+        check_inputs(self, x, h_prev=h_prev, c_prev=c_prev)
+        xp = get_array_module(x)
+        a_f, a_g, a_i, a_o = split(x @ self.Wx.data + h_prev @ self.Wh.data + self.b.data, 4)
+        p_f, p_i, p_o = split(self.p.data, 3)
+        f, g, i = sigmoid(a_f + p_f * c_prev), xp.tanh(a_g), sigmoid(a_i + p_i * c_prev)
+        c = f * c_prev + i * g
+        o = sigmoid(a_o + p_o * c)
+        h = o * xp.tanh(c)
+        self.remember(x, h_prev, c_prev, f, g, i, o, c)
+        return h, c
+
+    def backward(self, dh: Array, dc: Array) -> tuple[Array, Array, Array]:
+        x, h_prev, c_prev, f, g, i, o, c = self.recall()
+        check_upstream(c.shape, dh=dh, dc=dc)
+        xp = get_array_module(x)
+        p_f, p_i, p_o = split(self.p.data, 3)
+        tanh_c = xp.tanh(c)
+        da_o = dh * tanh_c * o * (1 - o)
+        dc = dc + dh * o * (1 - tanh_c**2) + da_o * p_o
+        da_f = dc * c_prev * f * (1 - f)
+        da_g = dc * i * (1 - g**2)
+        da_i = dc * g * i * (1 - i)
+        dc_prev = dc * f + da_f * p_f + da_i * p_i
+        da = xp.concatenate([da_f, da_g, da_i, da_o], axis=1)
+        self.Wx.add_grad(x.T @ da)
+        self.Wh.add_grad(h_prev.T @ da)
+        self.b.add_grad(da.sum(axis=0))
+        self.p.add_grad(xp.concatenate([da_f * c_prev, da_i * c_prev, da_o * c], axis=1).sum(axis=0))
+        return da @ self.Wx.data.T, da @ self.Wh.data.T, dc_prev
+
+
 def split(a: Array, n: int) -> list[Array]:
-    """Cut the last axis of a, (..., n·H), into n views of a, (..., H): a gate's part each."""
+    """Split the last axis of a, (..., n·H), into n views, (..., H), one for each gate."""
     H = a.shape[-1] // n
     return [a[..., k * H : (k + 1) * H] for k in range(n)]
-
-
-def two_axes(name: str, W: Parameter) -> tuple[int, int]:
-    """The shape of a parameter that must be a matrix."""
-    if W.data.ndim != 2:
-        raise ValueError(f"{name} must have two axes, got shape {W.data.shape}")
-    return W.data.shape
-
-
-def check_recurrent_weights(layer: Layer, gates: int, biases: int | None = None) -> None:
-    """Raise a ValueError unless Wx is (D, G·H), Wh (H, G·H), b (G·H,) or (biases·H,), and peepholes p (3H,)."""
-    (D, _), (H, _) = two_axes("Wx", layer.Wx), two_axes("Wh", layer.Wh)
-    shapes = {"Wx": (D, gates * H), "Wh": (H, gates * H), "b": ((biases or gates) * H,)}
-    weights = {"Wx": layer.Wx, "Wh": layer.Wh, "b": layer.b}
-    if vars(layer).get("p") is not None:
-        shapes["p"], weights["p"] = (3 * H,), layer.p
-    check_weights(type(layer).__name__, shapes, **weights)
-
-
-def check_inputs(cell: Layer, x: Array, **states: Array) -> None:
-    """Raise an error unless x is (N, D) and each state, by name, (N, H)."""
-    D, H = len(cell.Wx.data), len(cell.Wh.data)
-    if getattr(x, "ndim", 2) != 2:
-        raise ValueError(f"x must have shape (N, {D}), got {x.shape}")
-    check_shape("x", x, (len(x), D))
-    for name, state in states.items():
-        check_shape(name, state, (len(x), H))
-
-
-def as_labels(t: Array, shape: tuple[int, ...], V: int, ignore_label: int, dtype: type) -> tuple[Array, Array]:
-    """Labels that can index, (n,), and the weight of each row in the mean, (n,), as ``split_labels`` gives them.
-
-    t, of ``shape``, holds labels in [0, V) or ``ignore_label``; or one-hot labels, (*shape, V).
-    """
-    if isinstance(t, (list, tuple)):
-        t = numpy.asarray(t)
-    if getattr(t, "shape", None) != shape:
-        t = from_one_hot(t) if getattr(t, "shape", None) == (*shape, V) else t
-        check_shape("labels", t, shape)
-    t = as_ids(t, "labels")
-    if all_in_range(t, V) and not 0 <= ignore_label < V:  # the usual case: each row has a label
-        weights = numpy.empty(len(t), dtype)
-        weights.fill(1 / len(t))
-        return t, weights
-    labels, weights = split_labels(t, ignore_label, dtype)
-    check_range(labels, V, "labels", ignore_label)
-    return labels, weights

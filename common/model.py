@@ -19,6 +19,7 @@ from common.parameter import Arrays, Parameter, shared_memory
 from common.time_layers import (
     TimeAffine,
     TimeBidirectional,
+    TimeLoop,
     TimeLSTM,
     TimeRecurrent,
     TimeSoftmaxWithLoss,
@@ -132,7 +133,7 @@ class Model:
     @property
     def recurrent_layers(self) -> list[TimeRecurrent]:
         """The layers that carry a state."""
-        return [layer for layer in self._all_layers if isinstance(layer, TimeRecurrent) and layer.stateful]
+        return [layer for layer in self._all_layers if isinstance(layer, (TimeRecurrent, TimeLoop)) and layer.stateful]
 
     @property
     def state(self) -> list[tuple[Array | None, ...]]:
@@ -155,7 +156,7 @@ class Model:
     def check_stateful(self, what: str) -> None:
         """Raise a ValueError if a recurrent layer forgets at the end of each window, which ``what`` cannot bear."""
         for layer in self._all_layers:
-            if isinstance(layer, TimeRecurrent) and not layer.stateful:
+            if isinstance(layer, (TimeRecurrent, TimeLoop)) and not layer.stateful:
                 raise ValueError(
                     f"{what} reads a text window by window, but {type(layer).__name__} forgets the window before: "
                     "make it with stateful=True"

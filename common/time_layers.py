@@ -1,9 +1,10 @@
 """Layers for a whole sequence: T time steps at once, and truncated back-propagation through time.
 
-Each TimeX computes what T calls of X from ``common.layers`` compute, and faster. Arrays have the
-textbook's shapes outside, (N, T, D), and lie in memory in the order of time: the N rows of one
-step are neighbours, so a step is one block, and all steps together are one (T·N, D) matrix
-without a copy. Sequences of many lengths come packed (see ``common.packing``).
+``TimeLoop`` is the definition: T calls of a one-step cell, one after the other. ``TimeRNN``, ``TimeGRU`` and
+``TimeLSTM`` compute the same, sooner (``common/fast/recurrent.py``). The layers without a state, such as TimeAffine,
+compute all steps in one call of the layer for one step. Arrays have the textbook's shapes outside, (N, T, D), and lie
+in memory in the order of time: the N rows of one step are neighbours, so a step is one block, and all steps together
+are one (T·N, D) matrix without a copy. Sequences of many lengths come packed (see ``common.packing``).
 
         (N, T, D) as seen                    (T, N, D) as it lies in memory
 
@@ -14,6 +15,7 @@ without a copy. Sequences of many lengths come packed (see ``common.packing``).
 
 from __future__ import annotations
 
+from copy import copy
 from types import ModuleType
 
 import numpy
@@ -22,12 +24,13 @@ from common.backend import Array, get_array_module
 from common.checks import as_ids, check_range, check_shape, check_weights, check_whole
 from common.config import GPU
 from common.fast.products import split_evenly
-from common.fast.recurrent_layers import (
+from common.fast.recurrent import (
     Sequences,
     TimeBidirectional,
     TimeBiLSTM,
     TimeGRU,
     TimeLSTM,
+    TimePeepholeLSTM,
     TimeRecurrent,
     TimeRNN,
 )
@@ -38,6 +41,7 @@ from common.layers import (
     LSTM,
     RNN,
     Affine,
+    Cell,
     Dropout,
     Embedding,
     Layer,
@@ -47,6 +51,7 @@ from common.layers import (
     SigmoidWithLoss,
     Softmax,
     SoftmaxWithLoss,
+    Weights,
     as_labels,
     two_axes,
 )
@@ -80,8 +85,10 @@ __all__ = [
     "TimeGRU",
     "TimeLSTM",
     "TimeLast",
+    "TimeLoop",
     "TimeMean",
     "TimeMeanSquaredError",
+    "TimePeepholeLSTM",
     "TimeRNN",
     "TimeRecurrent",
     "TimeSigmoidWithLoss",
@@ -95,30 +102,85 @@ __all__ = [
 MAX_LOGITS = 2**25  # logits that exist at one time: 128 MB in float32
 
 
-class TimeEmbedding(Embedding):
-    """y_nt = W[x_nt], for N sequences of T words.
+class TimeLoop(Layer):
+    """T steps of any cell of ``common.layers``, and back-propagation through time (BPTT): the definition, for reading.
 
-    Parameters
-    ----------
-    W : (V, D) array or Parameter
-    distinct : bool
-        Return UniqueRows, for a recurrent layer that follows at once; it knows what to do with them.
+               h_0      h_1      h_2                      dhs_0    dhs_1    dhs_2        from the layer above
+                ↑        ↑        ↑                        ↓        ↓        ↓
+        h_-1 → cell  →  cell  →  cell → h_2     dh_-1 ←  cell  ←  cell  ←  cell ← dh_2   from outside, or 0
+                ↑        ↑        ↑                        ↓        ↓        ↓
+               x_0      x_1      x_2                      dx_0     dx_1     dx_2
+
+        h_t = cell.forward(x_t, h_{t-1})                   t = 0, ..., T - 1
+        dx_t, dh_{t-1} = cell.backward(dhs_t + dh_t)       t = T - 1, ..., 0
+        dW = Σ_t dW_t                                      all steps use the same weights
+
+    An LSTM hands on c and dc beside h and dh. If the layer is ``stateful``, each window starts from the state in which
+    the last one ended, but the gradient does not go back into that window: BPTT is truncated here. What is left of it
+    is the gradient of the initial state, ``dh`` (and ``dc``).
     """
 
-    def __init__(self, W: Array | Parameter, distinct: bool = False) -> None:
+    def __init__(self, cell: Cell, stateful: bool = False) -> None:
+        self.cell, self.stateful = cell, stateful
+        self.set_parameters(cell.parameters)
+        self.reset_state()
+
+    def set_state(self, *state: Array | None) -> None:
+        """Start the next window from h, and for an LSTM c, (N, H); None is zeros. A ValueError if not stateful."""
+        if not self.stateful and any(s is not None for s in state):
+            raise ValueError("TimeLoop starts each window from zeros; to set its state, make it with stateful=True")
+        self.state = state
+
+    def reset_state(self) -> None:
+        """Start the next window from zeros."""
+        self.set_state(*[None] * self.cell.states)
+
+    def forward(self, xs: Array) -> Array:
+        """Map xs, (N, T, D), to the states after each step, hs, (N, T, H)."""
+        N, T, _ = xs.shape
+        Wh = self.cell.Wh.data
+        xp = get_array_module(Wh)
+        state = [xp.zeros((N, len(Wh)), Wh.dtype) if s is None or not self.stateful else s for s in self.state]
+        steps = [copy(self.cell) for _ in range(T)]  # the same weights, and for each step what it remembers
+        hs = []
+        for t in range(T):
+            state = steps[t].forward(xs[:, t], *state)
+            state = state if isinstance(state, tuple) else (state,)
+            hs.append(state[0])
+        self.state = tuple(state)
+        self.remember(steps)
+        return xp.stack(hs, axis=1)
+
+    def backward(self, dhs: Array, dh: Array | float = 0, dc: Array | float = 0) -> Array:
+        """Map dhs, (N, T, H), to dxs, (N, T, D). dh and dc, (N, H), are the gradients of the final state."""
+        (steps,) = self.recall()
+        dstate, dxs = [dh, dc][: self.cell.states], []
+        for t in reversed(range(len(steps))):
+            dstate[0] = dstate[0] + dhs[:, t]  # h_t reaches the loss through the next step, and through the layer above
+            dx, *dstate = steps[t].backward(*dstate)
+            dxs.insert(0, dx)
+        self.dh, self.dc = [*dstate, None][:2]
+        return get_array_module(dhs).stack(dxs, axis=1)
+
+
+class TimeEmbedding(Embedding):
+    """y_nt = W[x_nt], for N sequences of T words, with W (V, D).
+
+    With ``distinct``, forward returns UniqueRows, for a recurrent layer that follows at once and can use them.
+    """
+
+    def __init__(self, W: Weights, distinct: bool = False) -> None:
         super().__init__(W)
         self.distinct = distinct
 
     def forward(self, xs: Array) -> Array | UniqueRows:
         """Map word ids xs, (N, T), to vectors, (N, T, D).
 
-        Raises
-        ------
-        TypeError, IndexError, ValueError
-            If the ids are not integers, not all in [0, V), or not of shape (N, T).
+        Raises a TypeError unless the ids are integers, an IndexError unless all are in [0, V), and a ValueError unless
+        they have two axes.
         """
         x, layout = to_rows(xs, "word ids", "NT")
-        # On a GPU it is the other way round: products are cheap, finding the distinct words is not.
+        # Not on a GPU: products are cheap there, and finding the distinct words is not.
         if not self.distinct or get_array_module(x) is not numpy:
             return from_rows(super().forward(x), layout)
         groups = Unique(as_ids(x, "word ids"))
@@ -136,13 +198,7 @@ class TimeEmbedding(Embedding):
 
 
 class TimeAffine(Affine):
-    """y_nt = x_nt W + b.
-
-    Parameters
-    ----------
-    W : (D, H) array or Parameter
-    b : (H,) array or Parameter
-    """
+    """y_nt = x_nt W + b, with W (D, H) and b (H,)."""
 
     def forward(self, xs: Array) -> Array:
         """Map xs, (N, T, D), to ys, (N, T, H)."""
@@ -160,15 +216,7 @@ class TimeDropout(Dropout):
 
     A locked mask (variational dropout) drops the same elements from the first step to the last.
 
-    Parameters
-    ----------
-    p, rng
-        As in Dropout.
-    locked : bool
-
-    References
-    ----------
-    Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
+    Source: Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
     """
 
     passing = (*Dropout.passing, "layout")
@@ -225,11 +273,8 @@ class TimeMean(Layer):
 class TimeLast(Layer):
     """y_n = x_nT_n: a sequence of T_n steps in one vector, that of its last real step.
 
-    Parameters
-    ----------
-    bidirectional : bool
-        Of x = [forward h, backward h], the states of a TimeBidirectional, take each where its layer has read the
-        whole sequence: forward h_nT_n at the end, and backward h_n1 at the beginning.
+    If x is ``bidirectional``, the states [forward h, backward h] of a TimeBidirectional, y takes each where its layer
+    has read the whole sequence: forward h_nT_n at the end, and backward h_n1 at the beginning.
     """
 
     def __init__(self, bidirectional: bool = False) -> None:
@@ -274,12 +319,9 @@ TimeIdentityWithLoss = TimeMeanSquaredError  # its earlier name
 
 
 class TimeSoftmaxWithLoss(SoftmaxWithLoss):
-    """Mean cross entropy of all labelled words of N sequences of T steps, each word with the same weight.
+    """Mean cross entropy of all words of N sequences of T steps but those labelled ``ignore_label``.
 
-    Parameters
-    ----------
-    ignore_label : int
-        Steps with this label do not count.
+    Each word has the same weight.
     """
 
     passing = (*SoftmaxWithLoss.passing, "layout")
@@ -287,10 +329,7 @@ class TimeSoftmaxWithLoss(SoftmaxWithLoss):
     def forward(self, xs: Array, ts: Array) -> float:
         """Return the loss, in nats per token, of logits xs, (N, T, V), with labels ts, (N, T), or one-hot (N, T, V).
 
-        Raises
-        ------
-        TypeError, IndexError, ValueError
-            If the labels are not integers, not in [0, V), or not of the shape of the words.
+        Raises a TypeError, IndexError or ValueError unless labels are integers in [0, V), of the shape of the words.
         """
         x, self.layout = to_rows(xs, "logits", "NTV")
         return super().forward(x, label_rows(ts, self.layout, x.shape[1]))
@@ -306,20 +345,14 @@ Simple_TimeAffine, Simple_TimeSoftmaxWithLoss = TimeAffine, TimeSoftmaxWithLoss
 
 
 class TimeSigmoidWithLoss(SigmoidWithLoss):
-    """Mean cross entropy of yes or no of N sequences of T steps, each step with the same weight.
+    """Mean binary cross entropy of N sequences of T steps, each step with the same weight.
 
     Scores and labels are (N, T), as is the gradient; otherwise as in SigmoidWithLoss.
     """
 
 
 def label_rows(ts: Sequences, layout: Layout, V: int) -> Array:
-    """The labels, (rows,), of words with this layout; or one-hot labels, (rows, V).
-
-    Raises
-    ------
-    ValueError
-        If they have another layout.
-    """
+    """The labels, (rows,), of words with this layout; or one-hot labels, (rows, V). Otherwise a ValueError."""
     one_hot = len(getattr(ts, "shape", ())) == 3
     t, found = to_rows(ts, "labels", "NTV" if one_hot else "NT")
     if found is not layout and found.batch_sizes != layout.batch_sizes:

@@ -27,7 +27,7 @@ from common.gradient_check import check_gradients
 from common.layers import RNN
 from common.optimizer import clip_grads
 from common.parameter import Parameter
-from common.time_layers import TimeRNN
+from common.time_layers import TimeLoop, TimeRNN
 
 plt.rcParams.update({"figure.figsize": (5, 3), "figure.dpi": 100, "figure.constrained_layout.use": True})
 rng = np.random.default_rng(0)
@@ -119,18 +119,26 @@ forward(xs), backward(dhs)  # another pass: its gradients replace those of the f
 assert np.array_equal(Wx.grad, dWx)
 
 # %% [markdown]
-# That is all of BPTT: the chain rule, walked backwards through the steps.
-#
-# `common.time_layers.TimeRNN` does the same for a whole sequence, only faster: one product gives $x_t W_x$ for all
-# steps before the loop, and one product each gives $dW_x$ and $dW_h$ after it. (Notebook 10 shows what that is worth.)
+# That is all of BPTT: the chain rule, walked backwards through the steps. `common.time_layers.TimeLoop` is these two
+# functions in a class, for any cell: it is the library's definition of a layer over time.
 
 # %%
-layer = TimeRNN(Wx.data, Wh.data, b.data)
-assert np.allclose(layer.forward(xs), hs)
-assert np.allclose(layer.backward(dhs), dxs)
-assert np.allclose(layer.dh, dh0)  # the gradient of the state that the sequence started from
-for ours, theirs in zip((Wx, Wh, b), layer.grads):
-    assert np.allclose(ours.grad, theirs)
+import inspect
+
+print(inspect.getsource(TimeLoop.forward))
+print(inspect.getsource(TimeLoop.backward))
+
+# %% [markdown]
+# `TimeRNN` computes the same, only faster: one product gives $x_t W_x$ for all steps before the loop, and one product
+# each gives $dW_x$ and $dW_h$ after it. (Notebook 10 shows what that is worth.)
+
+# %%
+for layer in (TimeLoop(RNN(Wx.data, Wh.data, b.data)), TimeRNN(Wx.data, Wh.data, b.data)):
+    assert np.allclose(layer.forward(xs), hs)
+    assert np.allclose(layer.backward(dhs), dxs)
+    assert np.allclose(layer.dh, dh0)  # the gradient of the state that the sequence started from
+    for ours, theirs in zip((Wx, Wh, b), layer.grads):
+        assert np.allclose(ours.grad, theirs)
 
 # %% [markdown]
 # ## Where the memory goes

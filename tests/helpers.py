@@ -24,20 +24,26 @@ def normal(*shape: int, seed: int = 0, dtype: type = np.float64) -> np.ndarray:
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
 
 
-def assert_layer_gradients(layer: Layer, forward, inputs: dict[str, np.ndarray]) -> None:
-    """Check all gradients of ``layer``, with random numbers as the gradient of its output.
+def as_tuple(x: object) -> tuple:
+    return x if isinstance(x, tuple) else (x,)
 
-    ``forward()`` runs the layer on ``inputs`` and returns its output; ``backward`` must return the gradients
-    of the inputs, in order.
+
+def assert_layer_gradients(layer: Layer, forward, inputs: dict[str, np.ndarray]) -> None:
+    """Check all gradients of ``layer``, with random numbers as the gradient of each output.
+
+    ``forward()`` runs the layer on ``inputs`` and returns its output, or a tuple of them; ``backward`` must return the
+    gradients of the inputs, in order.
     """
-    upstream = normal(*np.shape(forward()), seed=99)
+    upstream = [normal(*np.shape(y), seed=99 + k) for k, y in enumerate(as_tuple(forward()))]
     forward()
-    dinputs = layer.backward(upstream if upstream.shape else float(upstream))
-    if not isinstance(dinputs, tuple):
-        dinputs = (dinputs,)
+    dinputs = as_tuple(layer.backward(*(dy if dy.shape else float(dy) for dy in upstream)))
     params = {p.name: p.data for p in layer.parameters} | inputs
     grads = {p.name: p.grad for p in layer.parameters} | dict(zip(inputs, dinputs))
-    errors = check_gradients(lambda: float((forward() * upstream).sum()), params, grads)
+
+    def loss() -> float:
+        return float(sum((y * dy).sum() for y, dy in zip(as_tuple(forward()), upstream)))
+
+    errors = check_gradients(loss, params, grads)
     assert max(errors.values()) <= GRADIENT_ERROR, errors
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from common.backend import Array, get_array_module
 
 if TYPE_CHECKING:
-    from common.fast.recurrent_layers import TimeGRU, TimeLSTM, TimeRecurrent, TimeRNN
+    from common.fast.recurrent import TimeGRU, TimeLSTM, TimeRecurrent, TimeRNN
 
 _SIGMOID = "template <typename T> __device__ T sigmoid(T x) { return 1 / (1 + exp(-x)); }"
 
@@ -139,11 +139,11 @@ Step = Callable[..., None]
 
 def _rnn_steps(layer: TimeRNN, xp: ModuleType) -> tuple[Step, Step]:
     def step(xp: ModuleType, rows_t: slice, rows_prev: slice) -> None:
-        _kernel(xp, "rnn")(layer.hs[rows_prev] @ layer.Wh.data, layer.hs_new[rows_t])
+        _kernel(xp, "rnn")(layer.hs[rows_prev] @ layer.Wh.data, layer.hs_next[rows_t])
 
     def backward_step(xp: ModuleType, rows_t: slice, dh: Array, da: Array) -> None:
         da_t = da[rows_t]
-        _kernel(xp, "rnn_backward")(layer.hs_new[rows_t], dh, da_t)
+        _kernel(xp, "rnn_backward")(layer.hs_next[rows_t], dh, da_t)
         xp.matmul(da_t, layer.WhT, out=dh)
 
     return step, backward_step
@@ -156,13 +156,13 @@ def _lstm_steps(layer: TimeLSTM, xp: ModuleType) -> tuple[Step, Step]:
         product, a, c, h = (
             layer.hs[rows_prev] @ layer.Wh.data,
             layer.gates[rows_t],
-            layer.cs_new[rows_t],
-            layer.hs_new[rows_t],
+            layer.cs_next[rows_t],
+            layer.hs_next[rows_t],
         )
         _kernel(xp, "lstm")(product, layer.cs[rows_prev], H, a, c, h)
 
     def backward_step(xp: ModuleType, rows_t: slice, dh: Array, da: Array) -> None:
-        a, c, da_t, dc = layer.gates[rows_t], layer.cs_new[rows_t], da[rows_t], layer.dc[: len(dh)]
+        a, c, da_t, dc = layer.gates[rows_t], layer.cs_next[rows_t], da[rows_t], layer.dc[: len(dh)]
         _kernel(xp, "lstm_backward")(a, layer.cs_prev[rows_t], c, dh, H, da_t, dc)
         xp.matmul(da_t, layer.WhT, out=dh)
 
@@ -175,7 +175,7 @@ def _gru_steps(layer: TimeGRU, xp: ModuleType) -> tuple[Step, Step]:
         Wh_zr, Wh_h = xp.ascontiguousarray(Wh[:, : 2 * H]), xp.ascontiguousarray(Wh[:, 2 * H :])
 
     def step(xp: ModuleType, rows_t: slice, rows_prev: slice) -> None:
-        h_prev, a, inner, h = layer.hs[rows_prev], layer.gates[rows_t], layer.inner[rows_t], layer.hs_new[rows_t]
+        h_prev, a, inner, h = layer.hs[rows_prev], layer.gates[rows_t], layer.inner[rows_t], layer.hs_next[rows_t]
         if layer.reset_after:
             _kernel(xp, "gru_reset_after")(h_prev @ Wh, h_prev, layer.b.data, H, a, inner, h)
         else:
@@ -183,7 +183,7 @@ def _gru_steps(layer: TimeGRU, xp: ModuleType) -> tuple[Step, Step]:
             _kernel(xp, "gru")(inner @ Wh_h, h_prev, H, a, h)
 
     def backward_step(xp: ModuleType, rows_t: slice, dh: Array, da: Array) -> None:
-        a, h, inner, da_t = layer.gates[rows_t], layer.hs_new[rows_t], layer.inner[rows_t], da[rows_t]
+        a, h, inner, da_t = layer.gates[rows_t], layer.hs_next[rows_t], layer.inner[rows_t], da[rows_t]
         if layer.reset_after:
             da_product = xp.empty_like(da_t)
             _kernel(xp, "gru_backward_reset_after")(a, h, inner, H, da_t, da_product, dh)
@@ -203,5 +203,5 @@ _STEPS = {"TimeRNN": _rnn_steps, "TimeGRU": _gru_steps, "TimeLSTM": _lstm_steps}
 def fused_steps(layer: TimeRecurrent) -> tuple[Step, Step] | None:
     """In place of ``_step`` and ``_backward_step``; None on the CPU, and for a cell that has no kernels here."""
     xp = get_array_module(layer.Wh.data)
-    known = hasattr(xp, "ElementwiseKernel") and type(layer).__name__ in _STEPS and getattr(layer, "p", None) is None
+    known = hasattr(xp, "ElementwiseKernel") and type(layer).__name__ in _STEPS
     return _STEPS[type(layer).__name__](layer, xp) if known else None

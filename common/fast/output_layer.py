@@ -18,7 +18,7 @@ import numpy as np
 from common.backend import Array, get_array_module
 from common.fast.flat_buffer import AffineWithBias
 from common.fast.products import blocked_matmul, cache_blocks, split_evenly
-from common.fast.recurrent_layers import make_read_only
+from common.fast.recurrent import make_read_only
 from common.packing import from_rows
 from common.time_layers import MAX_LOGITS, Sequences, TimeAffineSoftmaxWithLoss
 

@@ -25,7 +25,7 @@ from common.gradient_check import check_gradients
 from common.layers import RNN
 from common.optimizer import clip_grads
 from common.parameter import Parameter
-from common.time_layers import TimeRNN
+from common.time_layers import TimeLoop, TimeRNN
 
 plt.rcParams.update({"figure.figsize": (5, 3), "figure.dpi": 100, "figure.constrained_layout.use": True})
 rng = np.random.default_rng(0)
@@ -112,17 +112,24 @@ forward(xs), backward(dhs)  # another pass: its gradients replace those of the f
 assert np.array_equal(Wx.grad, dWx)
 
 # %% [markdown]
-# BPTTはこれだけです。連鎖律を、ステップを後ろへたどりながら使っているのです。
-#
-# `common.time_layers.TimeRNN` は同じことを系列全体について、もっと速く行います。ループの前に積ひとつで全ステップの $x_t W_x$ を求め、ループの後に積ひとつずつで $dW_x$ と $dW_h$ を求めます。（それにどれだけの価値があるかは、ノートブック10で見ます。）
+# BPTTはこれだけです。連鎖律を、ステップを後ろへたどりながら使っているのです。`common.time_layers.TimeLoop` は、この2つの関数を、どのセルでも使えるクラスにしたものです。このライブラリでは、これが系列を扱うレイヤの定義です。
 
 # %%
-layer = TimeRNN(Wx.data, Wh.data, b.data)
-assert np.allclose(layer.forward(xs), hs)
-assert np.allclose(layer.backward(dhs), dxs)
-assert np.allclose(layer.dh, dh0)  # the gradient of the state that the sequence started from
-for ours, theirs in zip((Wx, Wh, b), layer.grads):
-    assert np.allclose(ours.grad, theirs)
+import inspect
+
+print(inspect.getsource(TimeLoop.forward))
+print(inspect.getsource(TimeLoop.backward))
+
+# %% [markdown]
+# `TimeRNN` は同じ計算を、もっと速く行います。ループの前に積ひとつで全ステップの $x_t W_x$ を求め、ループの後に積ひとつずつで $dW_x$ と $dW_h$ を求めます。（それにどれだけの価値があるかは、ノートブック10で見ます。）
+
+# %%
+for layer in (TimeLoop(RNN(Wx.data, Wh.data, b.data)), TimeRNN(Wx.data, Wh.data, b.data)):
+    assert np.allclose(layer.forward(xs), hs)
+    assert np.allclose(layer.backward(dhs), dxs)
+    assert np.allclose(layer.dh, dh0)  # the gradient of the state that the sequence started from
+    for ours, theirs in zip((Wx, Wh, b), layer.grads):
+        assert np.allclose(ours.grad, theirs)
 
 # %% [markdown]
 # ## メモリはどこへ行くのか

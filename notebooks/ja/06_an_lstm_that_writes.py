@@ -215,7 +215,7 @@ with model.evaluating():
     model.predict(np.concatenate([context, ids])[None])
     layer = model.layers[1]
     f, g, i, o = split(layer.gates[-len(ids) :], 4)  # (words, H) each, for one reader
-    c, h = layer.cs_new[-len(ids) :], layer.hs_new[-len(ids) :]
+    c, h = layer.cs_next[-len(ids) :], layer.hs_next[-len(ids) :]
     maps = gates_of(layer)  # the same arrays by name, for ch06_gated/show_gates.py
 
 assert np.allclose(c[1:], f[1:] * c[:-1] + i[1:] * g[1:], atol=1e-6)

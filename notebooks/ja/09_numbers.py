@@ -209,7 +209,7 @@ cell_states = []
 for first in (9, 8):
     with lstm.evaluating():
         lstm.predict(np.array([[first, 0, 1, 2, 3, 4, 5, 6, 7]]))
-        cell_states.append(lstm.layers[1].cs_new)
+        cell_states.append(lstm.layers[1].cs_next)
 difference = cell_states[0] - cell_states[1]  # (9 steps, 16 units)
 limit = np.abs(difference).max()
 plt.imshow(difference.T, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")

@@ -30,7 +30,8 @@ from common import backend, functions, layers, optimizer, time_layers
 from common.backend import GpuUnavailable, get_array_module, require_gpu, to_cpu, to_floats, to_gpu
 from common.batching import OffsetBatches, SentenceBatches, make_batches
 from common.evaluation import evaluate, evaluate_windows
-from common.fast import fused, output_layer, recurrent_layers
+from common.fast import fused, output_layer
+from common.fast import recurrent as fast_recurrent
 from common.fast.output_layer import FastTimeAffineSoftmaxWithLoss
 from common.fast.segment_sum import scatter_add
 from common.generation import generate
@@ -45,6 +46,7 @@ from common.layers import (
     MatMul,
     MeanSquaredError,
     OneGateGRU,
+    PeepholeLSTM,
     Sigmoid,
     SigmoidWithLoss,
     Softmax,
@@ -62,9 +64,11 @@ from common.time_layers import (
     TimeEmbedding,
     TimeGRU,
     TimeLast,
+    TimeLoop,
     TimeLSTM,
     TimeMean,
     TimeMeanSquaredError,
+    TimePeepholeLSTM,
     TimeRecurrent,
     TimeRNN,
     TimeSigmoidWithLoss,
@@ -506,7 +510,7 @@ CELLS = {
 LAYERS |= {name: (build, lambda x: [x(N, D), x(N, H)], [(N, H)]) for name, build in CELLS.items()}
 LSTMS = {
     "LSTM": lambda w: LSTM(*recurrent(w, 4)),
-    "LSTM, peepholes": lambda w: LSTM(*recurrent(w, 4), w(3 * H)),
+    "PeepholeLSTM": lambda w: PeepholeLSTM(*recurrent(w, 4), w(3 * H)),
 }
 LAYERS |= {name: (build, lambda x: [x(N, D), x(N, H), 2 * x(N, H)], [(N, H), (N, H)]) for name, build in LSTMS.items()}
 DROPOUTS = {
@@ -519,16 +523,17 @@ TIME_RECURRENT = {
     "TimeGRU": lambda w: TimeGRU(*recurrent(w, 3), stateful=True),
     "TimeGRU, reset after": lambda w: TimeGRU(*recurrent(w, 3, biases=4), stateful=True, reset_after=True),
     "TimeLSTM": lambda w: TimeLSTM(*recurrent(w, 4), stateful=True),
-    "TimeLSTM, peepholes": lambda w: TimeLSTM(*recurrent(w, 4), stateful=True, p=w(3 * H)),
+    "TimePeepholeLSTM": lambda w: TimePeepholeLSTM(*recurrent(w, 4), w(3 * H), stateful=True),
 }
-LAYERS |= {name: (build, lambda x: [x(N, T, D)], [(N, T, H)]) for name, build in TIME_RECURRENT.items()}
+LOOPS = {"TimeLoop": lambda w: TimeLoop(LSTM(*recurrent(w, 4)), stateful=True)}
+LAYERS |= {name: (build, lambda x: [x(N, T, D)], [(N, T, H)]) for name, build in (TIME_RECURRENT | LOOPS).items()}
 BIDIRECTIONAL = {
     "TimeBidirectional": lambda w: TimeBidirectional(TimeGRU(*recurrent(w, 3)), TimeRNN(*recurrent(w, 1))),
     "TimeBiLSTM": lambda w: TimeBiLSTM(*recurrent(w, 4), *recurrent(w, 4)),
 }
 LAYERS |= {name: (build, lambda x: [x(N, T, D)], [(N, T, 2 * H)]) for name, build in BIDIRECTIONAL.items()}
-TIME_LAYERS = [name for name in LAYERS if name.startswith("Time") and "Sigmoid" not in name]
-BASES = {"Layer", "TimeRecurrent"}  # they have no forward of their own, or one that needs a subclass
+TIME_LAYERS = [name for name in LAYERS if name.startswith("Time") and name not in ("TimeLoop", "TimeSigmoidWithLoss")]
+BASES = {"Layer", "Cell", "TimeRecurrent"}  # they have no forward of their own, or one that needs a subclass
 
 
 def ragged(x):
@@ -566,7 +571,7 @@ def run_layer(name, device, dtype, form=on_cpu):
 def test_every_layer_is_tested():
     found = {
         value.__name__
-        for module in (layers, output_layer, recurrent_layers, time_layers)
+        for module in (layers, output_layer, fast_recurrent, time_layers)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, layers.Layer)
     }
@@ -603,7 +608,7 @@ def test_fused_kernels_compute_what_the_plain_path_does(stand_in, monkeypatch, n
         assert np.allclose(to_cpu(a), b, rtol=tolerance, atol=tolerance)
     used = fused._kernel.cache_info().currsize
     fused._kernel.cache_clear()
-    assert used == (0 if "peepholes" in name else {"TimeGRU": 4, "TimeBidirectional": 6}.get(name, 2))
+    assert used == (0 if name == "TimePeepholeLSTM" else {"TimeGRU": 4, "TimeBidirectional": 6}.get(name, 2))
 
 
 @pytest.mark.parametrize("device", [on_cpu, to_gpu])

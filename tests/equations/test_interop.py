@@ -9,7 +9,7 @@ from helpers import normal
 
 from common import interop
 from common.layers import GRU, LSTM, RNN
-from common.time_layers import TimeAffine, TimeEmbedding, TimeGRU, TimeLSTM, TimeRNN
+from common.time_layers import TimeAffine, TimeEmbedding, TimeGRU, TimeLSTM, TimePeepholeLSTM, TimeRNN
 
 N, T, V, D, H = 3, 6, 9, 4, 5
 
@@ -334,7 +334,7 @@ def onnx_states(operator, weights, xs, **attributes):
 ONNX_CELLS = {
     "ONNX RNN": (TimeRNN, {}),
     "ONNX LSTM": (TimeLSTM, {}),
-    "ONNX LSTM, peepholes": (lambda Wx, Wh, b, p: TimeLSTM(Wx, Wh, b, p=p), {}),
+    "ONNX LSTM, peepholes": (TimePeepholeLSTM, {}),
     "ONNX GRU": (CELLS["GRU"], {"linear_before_reset": 1}),
     "ONNX GRU, reset before": (TimeGRU, {"linear_before_reset": 0}),
 }

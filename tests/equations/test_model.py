@@ -16,7 +16,7 @@ from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
 from common.fast import output_layer
 from common.gradient_check import check_gradients
-from common.layers import GRU, LSTM, RNN, Affine, Embedding, Layer
+from common.layers import GRU, LSTM, RNN, Layer, PeepholeLSTM
 from common.model import LanguageModel
 from common.optimizer import SGD
 from common.parameter import Parameter
@@ -26,7 +26,9 @@ from common.time_layers import (
     TimeDropout,
     TimeEmbedding,
     TimeGRU,
+    TimeLoop,
     TimeLSTM,
+    TimePeepholeLSTM,
     TimeRecurrent,
     TimeRNN,
 )
@@ -135,30 +137,28 @@ def test_two_windows_equal_one_of_twice_the_length(options):
     assert twice == pytest.approx(once, rel=1e-14)
 
 
-def one_step_layer(layer):
-    """The layer of one step that has the parameters of a layer over time."""
-    if isinstance(layer, TimeGRU):
-        return GRU(*layer.params, reset_after=layer.reset_after)
-    kinds = {TimeEmbedding: Embedding, TimeAffine: Affine, TimeRNN: RNN, TimeLSTM: LSTM}
-    return kinds[type(layer)](*layer.params)
+CELLS = {TimeRNN: RNN, TimeGRU: GRU, TimeLSTM: LSTM, TimePeepholeLSTM: PeepholeLSTM}
+
+
+def definition(layer):
+    """The plain loop with the parameters of a recurrent layer, an embedding of all words; another layer as it is."""
+    if isinstance(layer, TimeEmbedding):
+        return TimeEmbedding(layer.W)
+    if not isinstance(layer, TimeRecurrent):
+        return layer
+    options = {"reset_after": layer.reset_after} if isinstance(layer, TimeGRU) else {}
+    return TimeLoop(CELLS[type(layer)](*layer.params, **options))
 
 
 @EACH_MODEL
-def test_predictions_are_those_of_one_step_layers_one_on_the_other(options):
+def test_predictions_are_those_of_the_definitions_one_on_the_other(options):
     model = build(**options)
     xs, _ = batch()
     with model.evaluating():
         logits = model.predict(xs)
-    embed, *recurrent, affine = (one_step_layer(x) for x in model.layers if not isinstance(x, TimeDropout))
-    H = model.layers[-1].W.data.shape[0]
-    carried = [[np.zeros((N, H))] * (2 if isinstance(layer, LSTM) else 1) for layer in recurrent]
-    for t in range(T):
-        x = embed.forward(xs[:, t])
-        for k, layer in enumerate(recurrent):
-            state = layer.forward(x, *carried[k])
-            carried[k] = state if isinstance(state, tuple) else [state]
-            x = carried[k][0]
-        assert np.allclose(logits[:, t], affine.forward(x), rtol=0, atol=1e-13)
+        for layer in model.layers:
+            xs = definition(layer).forward(xs)
+    assert np.allclose(logits, xs, rtol=0, atol=1e-13)
 
 
 @EACH_MODEL

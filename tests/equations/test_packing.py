@@ -11,7 +11,16 @@ from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
 from common.optimizer import Adam
 from common.packing import Layout, PackedSequence, pack, pad, unpack
-from common.time_layers import TimeBidirectional, TimeDropout, TimeGRU, TimeLast, TimeLSTM, TimeMean, TimeRNN
+from common.time_layers import (
+    TimeBidirectional,
+    TimeDropout,
+    TimeGRU,
+    TimeLast,
+    TimeLSTM,
+    TimeMean,
+    TimePeepholeLSTM,
+    TimeRNN,
+)
 
 V, D, H = 9, 3, 4
 LENGTHS = pytest.mark.parametrize("lengths", [[5, 3, 1], [1, 4, 2, 4], [3, 3], [1, 1, 1], [6]], ids=str)
@@ -89,7 +98,7 @@ def cell(name):
         "GRU": lambda **o: TimeGRU(*weights, **o),
         "GRU after": lambda **o: TimeGRU(*weights, **o, reset_after=True),
         "LSTM": lambda **o: TimeLSTM(*weights, **o),
-        "peepholes": lambda **o: TimeLSTM(*weights, **o, p=normal(3 * H)),
+        "peepholes": lambda **o: TimePeepholeLSTM(*weights, normal(3 * H), **o),
     }[name]
 
 

@@ -72,9 +72,7 @@ class TorchLm(torch.nn.Module):
         return [*found, b] if self.affine.weight is self.embed.weight else [*found, W, b]
 
 
-@pytest.fixture(params=[(cell, *rest) for cell in CELLS for rest in ((1, False), (2, True))], ids=str)
-def models(request):
-    cell, layers, tie = request.param
+def models(cell, layers, tie):
     torch.manual_seed(0)
     theirs = TorchLm(cell, layers, tie).double()
     model_class, options, _, _ = CELLS[cell]
@@ -94,8 +92,10 @@ def batches(steps):
         yield words[:, :-1].copy(), ts
 
 
-def test_loss_and_gradients(models):
-    ours, theirs = models
+@pytest.mark.parametrize(("layers", "tie"), [(1, False), (2, True)])
+@EACH_CELL
+def test_loss_and_gradients(cell, layers, tie):
+    ours, theirs = models(cell, layers, tie)
     for xs, ts in batches(3):  # the state is carried from batch to batch
         loss = theirs(xs, ts)
         assert float(ours.forward(xs, ts)) == pytest.approx(loss.item(), rel=1e-13)
@@ -108,8 +108,8 @@ def test_loss_and_gradients(models):
 
 @pytest.mark.parametrize("max_grad", [None, 0.1])
 @pytest.mark.parametrize("rule", ["SGD", "Momentum", "Adam", "AdamW"])
-def test_ten_steps(models, rule, max_grad):
-    ours, theirs = models
+def test_ten_steps(rule, max_grad):
+    ours, theirs = models("LSTM", 2, True)
     weights = list(theirs.parameters())
     optimizer, reference = {
         "SGD": (SGD(0.5), torch.optim.SGD(weights, 0.5)),
@@ -132,40 +132,33 @@ def test_ten_steps(models, rule, max_grad):
         assert np.allclose(mine, other, rtol=0, atol=1e-9)
 
 
-def random(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
+@pytest.mark.parametrize("bidirectional", [False, True])
 @EACH_CELL
-def test_a_layer_alone_with_gradients_of_its_inputs_and_state(cell):
+def test_a_layer_alone_with_gradients_of_its_input_and_states(cell, bidirectional):
     torch.manual_seed(0)
     _, _, convert, layer_class = CELLS[cell]
-    theirs = getattr(torch.nn, cell)(D, H, batch_first=True).double()
-    layer = layer_class(*arrays(theirs, convert, "_l0", lambda p: p.detach()), stateful=True)
-    xs, dhs = random(N, T, D).requires_grad_(), random(N, T, H)
-    state = [random(1, N, H).requires_grad_() for _ in layer.state]
-    hs, _ = theirs(xs, tuple(state) if len(state) == 2 else state[0])
-    hs.backward(dhs)
-    layer.set_state(*(s.detach().numpy()[0] for s in state))
-    assert np.allclose(layer.forward(xs.detach().numpy()), hs.detach().numpy(), rtol=0, atol=1e-14)
-    assert np.allclose(layer.backward(dhs.numpy()), xs.grad.numpy(), rtol=0, atol=1e-13)
-    for ours, other in zip([layer.dh, layer.dc] if cell == "LSTM" else [layer.dh], state, strict=True):
-        assert np.allclose(ours, other.grad.numpy()[0], rtol=0, atol=1e-13)
-
-
-@EACH_CELL
-def test_bidirectional(cell):
-    torch.manual_seed(0)
-    _, _, convert, layer_class = CELLS[cell]
-    theirs = getattr(torch.nn, cell)(D, H, batch_first=True, bidirectional=True).double()
+    theirs = getattr(torch.nn, cell)(D, H, batch_first=True, bidirectional=bidirectional).double()
     one_bias(theirs)
-    layers = [layer_class(*arrays(theirs, convert, suffix, lambda p: p.detach())) for suffix in ("_l0", "_l0_reverse")]
-    ours = TimeBidirectional(*layers)
-    xs, dhs = random(N, T, D).requires_grad_(), random(N, T, 2 * H)
-    hs, _ = theirs(xs)
-    hs.backward(dhs)
-    assert np.allclose(ours.forward(xs.detach().numpy()), hs.detach().numpy(), rtol=0, atol=1e-14)
-    assert np.allclose(ours.backward(dhs.numpy()), xs.grad.numpy(), rtol=0, atol=1e-13)
-    grads = [g for suffix in ("_l0", "_l0_reverse") for g in arrays(theirs, convert, suffix, lambda p: p.grad)]
-    for mine, other in zip(ours.grads, grads, strict=True):
-        assert np.allclose(mine, other, rtol=0, atol=1e-13)
+    suffixes = ["_l0", "_l0_reverse"][: 1 + bidirectional]
+    layers = [
+        layer_class(*arrays(theirs, convert, suffix, lambda p: p.detach()), stateful=not bidirectional)
+        for suffix in suffixes
+    ]
+    layer = TimeBidirectional(*layers) if bidirectional else layers[0]
+    xs, dhs = (torch.randn(N, T, width, dtype=torch.float64) for width in (D, H * len(layers)))
+    names = "" if bidirectional else "hc"[: len(layer.state)]
+    state, dstate = ([torch.randn(1, N, H, dtype=torch.float64) for _ in names] for _ in range(2))
+    for x in (xs, *state):
+        x.requires_grad_()
+    hs, final = theirs(xs, tuple(state) if len(state) == 2 else state[0] if state else None)
+    pairs = zip((hs, *(final if isinstance(final, tuple) else [final])), (dhs, *dstate))
+    sum((x * dx).sum() for x, dx in pairs).backward()
+
+    if names:
+        layer.set_state(*(x.detach().numpy()[0] for x in state))
+    found = [layer.forward(xs.detach().numpy()), layer.backward(dhs.numpy(), *(d.numpy()[0] for d in dstate))]
+    found += [*(getattr(layer, f"d{name}") for name in names), *layer.grads]
+    expected = [hs.detach().numpy(), xs.grad.numpy(), *(x.grad.numpy()[0] for x in state)]
+    expected += [g for suffix in suffixes for g in arrays(theirs, convert, suffix, lambda p: p.grad)]
+    for ours, other in zip(found, expected, strict=True):
+        assert np.allclose(ours, other, rtol=0, atol=1e-13)

@@ -298,6 +298,10 @@ def concatenate(tup: Sequence[ndarray], axis: int = 0) -> ndarray:
     return ndarray(np.concatenate([_unwrap_array(a) for a in tup], axis=axis))
 
 
+def stack(tup: Sequence[ndarray], axis: int = 0) -> ndarray:
+    return ndarray(np.stack([_unwrap_array(a) for a in tup], axis=axis))
+
+
 def where(condition: ndarray, x: ndarray | float, y: ndarray | float) -> ndarray:
     return _wrap(np.where(_unwrap_array(condition), _unwrap(x), _unwrap(y)))
 
@@ -391,7 +395,7 @@ _ELEMENTWISE = (
 )
 _FUNCTIONS = (
     *(asarray, empty, empty_like, zeros, zeros_like, ones, full, result_type),
-    *(arange, searchsorted, argsort, ascontiguousarray, concatenate, where, vdot, shares_memory),
+    *(arange, searchsorted, argsort, ascontiguousarray, concatenate, stack, where, vdot, shares_memory),
 )
 
 cupy = _module(

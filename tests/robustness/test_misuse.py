@@ -47,6 +47,7 @@ from common.time_layers import (
     TimeLSTM,
     TimeMean,
     TimeMeanSquaredError,
+    TimePeepholeLSTM,
     TimeRNN,
     TimeSoftmaxWithLoss,
 )
@@ -395,7 +396,7 @@ REFUSED = [
     (lambda: TimeRNN(f(3, 4), f(4, 5), f(4)), r"Wh \(4, 4\), .* got .* Wh \(4, 5\)"),
     (lambda: TimeLSTM(f(3, 12), f(4, 12), f(12)), r"Wx \(3, 16\).* got Wx \(3, 12\)"),
     (lambda: TimeLSTM(f(3, 16), f(4, 16), f(4)), r"b \(16,\), got .* b \(4,\)"),
-    (lambda: TimeLSTM(f(3, 16), f(4, 16), f(16), p=f(16)), r"p \(12,\), got .* p \(16,\)"),
+    (lambda: TimePeepholeLSTM(f(3, 16), f(4, 16), f(16), f(16)), r"p \(12,\), got .* p \(16,\)"),
     (lambda: TimeGRU(f(12, 3), f(12, 4), f(12)), r"needs weights of shapes"),
     (lambda: TimeAffine(f(3, 4), f(3)), r"b \(4,\), got .* b \(3,\)"),
     (lambda: TimeAffine(f(3, 4), f(4)).forward(f(2, 5, 4)), r"\(10, 3\), got \(10, 4\)"),

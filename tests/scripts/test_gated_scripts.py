@@ -817,7 +817,7 @@ def by_hand(layer, vectors):
     steps = []
     for x in vectors:
         if isinstance(layer, TimeLSTM):
-            p_f, p_i, p_o = np.zeros((3, H)) if layer.p is None else layer.p.data.reshape(3, H)
+            p_f, p_i, p_o = np.zeros((3, H)) if not hasattr(layer, "p") else layer.p.data.reshape(3, H)
             a_f, a_g, a_i, a_o = (x @ Wx + h @ Wh + b).reshape(4, H)
             i, f = sigmoid(a_i + p_i * c), sigmoid(a_f + p_f * c)
             c = f * c + i * np.tanh(a_g)
