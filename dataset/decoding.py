@@ -92,9 +92,9 @@ def _likely_encoding(data: bytes) -> str | None:
     """The first encoding in which the text decodes and has enough of the expected characters."""
     for encoding, (expected, share) in _LIKELY.items():
         counts = Counter(_decode(data, encoding.split()[0]))
-        foreign = {c: n for c, n in counts.items() if not c.isascii()}
-        found = sum(n for c, n in foreign.items() if re.match(expected, c))
-        western = sum(foreign.values()) < counts.total() / 2  # mostly ASCII
-        if found and found >= share * sum(foreign.values()) and (western or expected is _KANA):
+        non_ascii = {c: n for c, n in counts.items() if not c.isascii()}
+        found = sum(n for c, n in non_ascii.items() if re.match(expected, c))
+        mostly_ascii = sum(non_ascii.values()) < counts.total() / 2
+        if found and found >= share * sum(non_ascii.values()) and (mostly_ascii or expected is _KANA):
             return encoding
     return None

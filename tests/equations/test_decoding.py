@@ -80,6 +80,10 @@ def test_an_encoding_that_cannot_be_told_is_not_guessed(text, encoding):
     assert message.endswith("iconv -f ITS_ENCODING -t UTF-8 'my text.txt' > utf8.txt")
 
 
+def test_escape_sequences_that_no_encoding_explains_are_taken_for_japanese():
+    assert "iconv -f ISO-2022-JP " in refusal(b"\x1b$B!")
+
+
 @pytest.mark.parametrize("data", [JAPANESE.encode()[:-2], JAPANESE.encode() + b"caf\xe9\n", ENGLISH.encode() + b"\xff"])
 def test_damaged_utf8_is_not_taken_for_another_encoding(data):
     message = refusal(data)

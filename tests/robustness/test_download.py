@@ -19,8 +19,9 @@ import tracemalloc
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pooch  # noqa: F401, so that no import is counted as memory of a download
+import pooch  # noqa: F401, so that the memory of imports is not counted as that of a download
 import pytest
+import requests  # noqa: F401, likewise
 from fuzzing import CHANGES, FUZZ_CASES, mutated
 from helpers import ENVIRONMENT
 from hypothesis import example, given, settings
