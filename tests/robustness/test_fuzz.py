@@ -1,6 +1,6 @@
 """Files and command lines with anything in them: a clear error, or a result that makes sense.
 
-RNN_FUZZ_CASES=2500 pytest tests/robustness/test_fuzz.py is the long run; downloads, weights and checkpoints have theirs elsewhere.
+RNN_FUZZ_CASES=2500 pytest tests/robustness/test_fuzz.py is the long run; downloads, weights and checkpoints have their own.
 """
 
 import contextlib
