@@ -345,7 +345,7 @@ def main() -> None:
 
         cupy = require_gpu()
         name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-        machine += f", {name}, CuPy {version('cupy-cuda13x')}"
+        machine += f", {name}, CuPy {cupy.__version__}"
     print(f"{machine}; medians of {args.rounds} rounds\n\n{HEADER}", flush=True)
     results = []
     for name in args.configs or CONFIGS:

@@ -107,7 +107,7 @@ def test_gradients(make):
 
 @EACH_LAYER
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("size", [40, 60, 1e3, 1e4])
+@pytest.mark.parametrize("size", [40, 60, 100, 1e3, 1e4])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.usefixtures("each_exp")
 def test_huge_logits_neither_overflow_nor_vanish(layer_class, size, dtype):
@@ -129,6 +129,10 @@ def test_a_second_backward_gives_the_same_gradients(layer_class):
     first = [layer.backward(0.5).copy(), *(g.copy() for g in layer.grads)]
     for a, b in zip(first, [layer.backward(0.5), *layer.grads]):
         assert np.array_equal(a, b)
+    dhs = layer.backward()
+    if layer_class is FastTimeAffineSoftmaxWithLoss:
+        assert not dhs.flags.writeable  # it is what the next backward returns
+    assert np.array_equal(dhs, layer.backward())
 
 
 @EACH_LAYER
@@ -154,6 +158,8 @@ def test_the_workspace_is_made_once_and_holds_no_more_logits_than_allowed(monkey
     layer.forward(normal(3, 10, H), labels(3, 10))
     assert layer.logits_workspace is workspace
     assert workspace.shape == (7, V)
+    assert layer.forward(normal(1, 2, H, dtype=np.float32), labels(1, 2)).dtype == np.float32
+    assert layer.logits_workspace.dtype == np.float32
 
 
 def test_a_model_computes_its_logits_from_w_and_b_as_one_matrix(monkeypatch):
