@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ch06_gated.models import MODELS
+from ch06_gated.models import load_run
 from common.generation import generate
 from common.runs.cli import (
     OneLineParser,
@@ -22,7 +22,7 @@ from common.runs.cli import (
     use_utf8,
     utf8_text,
 )
-from common.runs.folder import Run, SentenceRun, load_run
+from common.runs.folder import Run, SentenceRun
 from dataset.corpus import EOS
 
 
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
 
     rng = np.random.default_rng(args.seed)
     with parser.reporting_errors():
-        trained = load_run(args.folder, MODELS)
+        trained = load_run(args.folder)
         if args.keep_going and isinstance(trained, SentenceRun):
             raise ValueError("--keep-going is for models of one long text; nothing follows the end of a document")
         prompt = trained.words(args.prompt)

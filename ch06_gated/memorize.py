@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from tqdm import tqdm
@@ -26,12 +27,13 @@ import dataset
 from ch06_gated.lstm_lm import LstmLm
 from common.backend import to_cpu
 from common.batching import SentenceBatches
-from common.evaluation import Record, evaluate_windows, perplexity
+from common.evaluation import evaluate_windows, perplexity
+from common.metrics import Record
 from common.model import LanguageModel
 from common.packing import pack, unpack
 from common.runs.cli import positive_float, positive_int, run
 from common.runs.course import train
-from common.runs.options import OutputOptions, TrainingOptions, option
+from common.runs.options import Groups, OutputOptions, TrainingOptions, Values, option
 from common.runs.tasks import DocumentTask, draw_learning_curve
 from common.trainer import Trainer
 from dataset.documents import Documents
@@ -109,12 +111,19 @@ class MemorizeTrainingOptions(TrainingOptions):
 class MemorizeTask(DocumentTask):
     """A language model of few texts, trained until it recites them all and the loss is near its floor."""
 
-    groups = {
+    groups: ClassVar[Groups] = {
         **{"text": MemorizeTextOptions, "model": MemorizeModelOptions},
         **{"training": MemorizeTrainingOptions, "output": OutputOptions},
     }
-    defaults = {"epochs": 300, "lr": 0.003, "name": "memorize"}
-    quick = {"texts": 20, "wordvec_size": 32, "hidden_size": 64, "epochs": 60, "lr": 0.01, "batch_size": 5}
+    defaults: ClassVar[Values] = {"epochs": 300, "lr": 0.003, "name": "memorize"}
+    quick: ClassVar[Values] = {
+        "texts": 20,
+        "wordvec_size": 32,
+        "hidden_size": 64,
+        "epochs": 60,
+        "lr": 0.01,
+        "batch_size": 5,
+    }
     verbose = False
 
     def load_documents(self) -> Documents:

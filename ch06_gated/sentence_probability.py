@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ch06_gated.models import MODELS
+from ch06_gated.models import load_run
 from common.evaluation import perplexity
 from common.runs.cli import OneLineParser, run, use_utf8
-from common.runs.folder import Run, SentenceRun, load_run, read_lines
+from common.runs.folder import Run, SentenceRun, read_lines
 
 
 def log_probability(trained: Run | SentenceRun, words: list[str]) -> tuple[float, int]:
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> float:
 
     total, words = 0.0, 0
     with parser.reporting_errors():
-        trained = load_run(args.folder, MODELS)
+        trained = load_run(args.folder)
         print(f"log-probability  perplexity  {'words with ' + trained.word(trained.eos_id):>16}  sentence")
         for line in read_lines(args.file):
             log_p, n = log_probability(trained, trained.words(line))

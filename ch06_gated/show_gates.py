@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ch06_gated.models import MODELS
+from ch06_gated.models import load_run
 from common.layers import split
 from common.runs.cli import OneLineParser, positive_int, run, use_utf8, utf8_text
+from common.runs.folder import Run, SentenceRun
 from common.runs.plotting import new_figure, save_figure, show
-from common.runs.folder import Run, SentenceRun, load_run
 from common.time_layers import TimeGRU, TimeLSTM, TimeRecurrent
 
 SENTENCE = "the president of the united states has the power to make war , and it is our duty to keep the peace ."
@@ -92,7 +92,7 @@ def plot_maps(
         ax.set_ylabel("unit")
         ax.set_yticks(range(len(units)), units, fontsize=6)
     axes[-1].set_xticks(
-        range(len(words)), [_visible(word) for word in words], rotation=60, ha="right", rotation_mode="anchor"
+        range(len(words)), [visible(word) for word in words], rotation=60, ha="right", rotation_mode="anchor"
     )
     axes[-1].tick_params(axis="x", labelsize=9)
     for label in axes[-1].get_xticklabels():
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> dict[str, np.ndarray]:
     args = parser.parse_args(argv)
 
     with parser.reporting_errors():
-        trained = load_run(args.folder, MODELS)
+        trained = load_run(args.folder)
         words = trained.words(args.sentence)
         if not words:
             raise ValueError("the sentence needs at least one word")

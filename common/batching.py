@@ -296,9 +296,9 @@ class ShuffledBatches:
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         order = self.rng.permutation(np.arange(len(self.x)))
         self.x, self.t = self.x[order], self.t[order]
-        for self.position in range(1, len(self) + 1):
-            batch = slice((self.position - 1) * self.batch_size, self.position * self.batch_size)
-            yield self.x[batch], self.t[batch]
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            self.position += 1
+            yield self.x[start : start + self.batch_size], self.t[start : start + self.batch_size]
         self.position = 0
 
 

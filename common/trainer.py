@@ -11,8 +11,9 @@ import numpy as np
 from common.backend import Array, get_array_module, memory_figures, to_float64, to_floats
 from common.batching import OffsetBatches, SentenceBatches, ShuffledBatches, TextBatches
 from common.checks import check_sizes
-from common.evaluation import SINGLE_PROCESS, MeanLoss, Meter, Perplexity, Record, SingleProcess, perplexity
+from common.evaluation import SINGLE_PROCESS, SingleProcess, perplexity
 from common.fast.flat_buffer import Parts
+from common.metrics import LossPrinter, MeanLoss, Meter, Perplexity, Record, Recorder
 from common.model import LanguageModel
 from common.optimizer import Optimizer, clip_grads
 from common.parameter import shared_memory
@@ -20,39 +21,6 @@ from common.parameter import shared_memory
 Batches = OffsetBatches | SentenceBatches | ShuffledBatches | TextBatches
 
 _MOST_BAD = 10  # bad steps in a row after which skipping them makes no sense
-
-
-class Recorder:
-    """What a Trainer reports to. This one prints a line per epoch; that of ``common/runs/`` writes files, too."""
-
-    advice = ""  # added to the message of a training that has gone wrong
-
-    def __init__(self, verbose: bool = True) -> None:
-        self.verbose = verbose
-
-    def begin(self, trainer: Trainer, batches: Batches, max_epoch: int) -> None:
-        """Before the first step."""
-
-    def after_step(self, trainer: Trainer, batches: Batches) -> bool:
-        """Return True to end the training at once."""
-        return False
-
-    def add(self, trainer: Trainer, record: Record) -> None:
-        """A record was added to the history."""
-
-    def best(self, trainer: Trainer) -> None:
-        """The weights have just been measured, and are the best so far."""
-
-    def after_epoch(self, trainer: Trainer, batches: Batches, record: Record) -> None:
-        if self.verbose:
-            self.print(trainer.epoch_line(record))
-
-    def end(self, trainer: Trainer) -> None:
-        if trainer.interrupted:
-            self.print("interrupted: training ends here")
-
-    def print(self, line: str) -> None:
-        print(line)
 
 
 class Trainer:
@@ -67,7 +35,7 @@ class Trainer:
     rng : numpy.random.Generator, optional
         Draws the order of the examples; None: NumPy's global generator, as in the textbook.
     metric : MeanLoss, Perplexity or Accuracy
-        What is recorded, printed and measured; see ``common/evaluation.py``.
+        What is recorded, printed and measured; see ``common/metrics.py``.
     parallel : SingleProcess or DataParallel
         The processes that train together. Their batches must have ``shard=parallel.shard``.
 
@@ -83,8 +51,8 @@ class Trainer:
     best : float
         The lowest validation perplexity, or share of wrong answers, so far; infinity before the first.
     loss_list : list of float
-        What ``plot`` shows: the mean loss of the steps since the entry before, at the first step of each epoch and every
-        ``eval_interval`` steps after it; cleared by each ``fit``.
+        The mean loss of the steps since the entry before, at the first step of each epoch and every ``eval_interval``
+        steps after it; cleared by each ``fit``. ``ppl_list``: its exp. One of them is what ``plot`` shows.
     epoch, iteration, current_epoch : int
         Complete epochs, and steps; ``current_epoch`` is ``epoch``.
     skipped, bad_in_a_row : int
@@ -96,6 +64,8 @@ class Trainer:
     ----------
     *Deep Learning from Scratch 2*, section 1.4.4.
     """
+
+    _plotted = "loss_list"
 
     def __init__(
         self,
@@ -129,12 +99,12 @@ class Trainer:
     ) -> None:
         """Train on n examples and their targets, and print the mean loss every ``eval_interval`` steps.
 
-        The last examples of an epoch, if they are fewer than ``batch_size``, are left out. Raises ValueError for lengths
-        that differ or fewer examples than a batch, FloatingPointError as ``fit_batches``.
+        The last examples of an epoch, if they are fewer than ``batch_size``, are left out. Raises ValueError if the
+        lengths differ or there is not one batch, FloatingPointError as ``fit_batches``.
         """
         check_sizes(max_epoch=max_epoch)
         batches = ShuffledBatches(x, t, batch_size, self.rng)
-        self.fit_batches(batches, max_epoch, max_grad, eval_interval, recorder=_LossPrinter(verbose=False))
+        self.fit_batches(batches, max_epoch, max_grad, eval_interval, recorder=LossPrinter(verbose=False))
 
     def fit_batches(
         self,
@@ -167,14 +137,14 @@ class Trainer:
             What the metric measures after each epoch: (xs, ts) or SentenceBatches for perplexity, (texts, labels) for
             accuracy.
         dout : float
-            Factor of the gradient: that of the mean loss of a batch, times this.
+            Factor of the gradient of the mean loss of a batch.
         lr_decay : float
             Divide the learning rate by this after each epoch that has not improved the validation set's figure.
         decay_after : int, optional
             Divide it instead after this epoch and each later one.
         skip_bad_steps : bool
-            Where loss or gradient is not finite, leave the weights unchanged and continue from a state of zeros, instead
-            of raising an error; ten in a row are an error. On a GPU, the CPU then waits for each step.
+            If loss or gradient is not finite, leave the weights unchanged and continue from a state of zeros. Ten in a
+            row are an error all the same. On a GPU, the CPU then waits for each step.
         callback : function, optional
             Is given each record; may use the model in evaluation mode. If it returns True, this epoch is the last.
         recorder : Recorder, optional
@@ -215,11 +185,11 @@ class Trainer:
         for x, t in batches:
             if batches.resets_state:
                 model.reset_state()
-            self.iteration += 1
             loss = model.forward(x, t)
             model.backward(dout) if dout != 1 else model.backward()  # a model of your own needs no dout
             params, grads = remove_duplicate(model.params, model.grads)
             norm = clip_grads(grads, math.inf if max_grad is None else max_grad)
+            self.iteration += 1
             if self._is_good(loss, norm, batches.position / steps):
                 self.optimizer.update(params, grads)
                 self._count(loss, batches.words, self.metric.correct(self.model, t))
@@ -323,9 +293,21 @@ class Trainer:
     def loss_list(self) -> list[float]:
         return to_floats(*self._means) if self._means else []
 
+    @property
+    def ppl_list(self) -> list[float]:
+        return [perplexity(loss) for loss in self.loss_list]
+
     def plot(self, ylim: tuple[float, float] | None = None) -> None:
-        """Show the course of the loss."""
-        _plot(self.loss_list, "loss", self.eval_interval, ylim)
+        """Show the course of the loss, or of the perplexity."""
+        import matplotlib.pyplot as plt
+
+        if ylim is not None:
+            plt.ylim(*ylim)
+        values = getattr(self, self._plotted)
+        plt.plot(range(len(values)), values, label="train")
+        plt.xlabel(f"steps (x {self.eval_interval})")
+        plt.ylabel({"loss_list": "loss", "ppl_list": "perplexity"}[self._plotted])
+        plt.show()
 
     def state_dict(self) -> dict[str, object]:
         """Where the training stands, in numbers that JSON can hold: all but model, optimizer and history."""
@@ -344,12 +326,9 @@ class RnnlmTrainer(Trainer):
 
     The model is a LanguageModel or, for ``fit`` without ``valid``, any object with the methods that Trainer needs and
     ``reset_state()``, such as the textbook's models.
-
-    Attributes
-    ----------
-    ppl_list : list of float
-        exp of ``loss_list``.
     """
+
+    _plotted = "ppl_list"
 
     def __init__(self, model: object, optimizer: Optimizer, *, parallel: SingleProcess = SINGLE_PROCESS) -> None:
         super().__init__(model, optimizer, metric=Perplexity(), parallel=parallel)
@@ -399,25 +378,6 @@ class RnnlmTrainer(Trainer):
         dout = float(time_size if summed else 1)
         return self.fit_batches(batches, max_epoch, max_grad, eval_interval, valid=valid, dout=dout, **options)
 
-    @property
-    def ppl_list(self) -> list[float]:
-        return [perplexity(loss) for loss in self.loss_list]
-
-    def plot(self, ylim: tuple[float, float] | None = None) -> None:
-        """Show the course of the perplexity."""
-        _plot(self.ppl_list, "perplexity", self.eval_interval, ylim)
-
-
-class _LossPrinter(Recorder):
-    """Prints each entry of ``loss_list``."""
-
-    def after_step(self, trainer: Trainer, batches: Batches) -> bool:
-        i, interval = batches.position, trainer.eval_interval
-        if interval and (i - 1) % interval == 0:
-            [loss] = to_floats(trainer._means[-1])
-            print(f"epoch {trainer.epoch + 1}  step {i} / {len(batches)}  loss {loss:.2f}  {trainer.seconds:.0f} s")
-        return False
-
 
 def remove_duplicate(params: list[Array], grads: list[Array]) -> tuple[list[Array], list[Array]]:
     """Of arrays that share memory, W and W or W and W.T, keep one, with the sum of their gradients.
@@ -442,14 +402,3 @@ def remove_duplicate(params: list[Array], grads: list[Array]) -> tuple[list[Arra
         else:
             kept.append((w, g))
     return [w for w, _ in kept], [g for _, g in kept]
-
-
-def _plot(values: list[float], name: str, eval_interval: int | None, ylim: tuple[float, float] | None) -> None:
-    import matplotlib.pyplot as plt
-
-    if ylim is not None:
-        plt.ylim(*ylim)
-    plt.plot(range(len(values)), values, label="train")
-    plt.xlabel(f"steps (x {eval_interval})")
-    plt.ylabel(name)
-    plt.show()

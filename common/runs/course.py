@@ -17,7 +17,7 @@ from common.runs.checkpoint import Checkpoint
 from common.runs.cli import OneLineParser, use_utf8
 from common.runs.distributed import DataParallel, MpiUnavailable, launched
 from common.runs.folder import prepare_run_folder
-from common.runs.options import OPTIMIZERS, Groups, Options, add_options, changeable_options, parse_options, takes_mpi
+from common.runs.options import OPTIMIZERS, Groups, Options, Values, add_options, changeable_options, parse_options, takes_mpi
 from common.runs.recorder import RunRecorder
 from common.runs.tasks import Task
 from common.trainer import Trainer
@@ -30,8 +30,8 @@ def train(
     description: str,
     name: str,
     model_options: type | None = None,
-    defaults: dict[str, object] | None = None,
-    quick: dict[str, object] | None = None,
+    defaults: Values | None = None,
+    quick: Values | None = None,
 ) -> float:
     """Train a model as the command line says; return what the task measures at the end.
 

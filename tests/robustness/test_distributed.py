@@ -170,7 +170,7 @@ def test_rank_0_alone_writes_and_prints(tmp_path, script, options):
 
 
 def test_one_allreduce_adds_up_all_gradients(tmp_path):
-    gradients, loss, expected = map(int, succeed(2, WORKER, tmp_path, "count", folder=tmp_path).split())
+    loss, gradients, expected = map(int, succeed(2, WORKER, tmp_path, "count", folder=tmp_path).split())
     assert gradients == expected
     assert loss == 8
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common.runs.run_folder import load_run
 from helpers import RESULTS, SMALL, printed, run_script, write_text
 
 import dataset
 from ch05_rnn import train_rnnlm
 from ch06_gated import generate_text, sentence_probability, train_char_lm
 from common.optimizer import SGD
-from common.runs.run_folder import load_run
 from common.trainer import RnnlmTrainer
 from dataset import bungo
 from dataset.corpus import DatasetError, split_characters

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from common.classifier_trainer import ClassifierTrainer
 from helpers import NOT_POSITIVE, assert_one_line, cases, printed, run_script
 from matplotlib.image import imread
 
 from ch05_rnn import train_classifier as train_rnn
 from ch06_gated import classify
 from ch06_gated import train_classifier as train_lstm
-from common.classifier_trainer import ClassifierTrainer
 from common.packing import pack
 from common.runs import classification
 from dataset import sotu

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common.classifier_trainer import ClassifierTrainer, TextBatches
 from helpers import RESULTS, write_text
 from oracles import strict_cupy
 
@@ -20,7 +21,6 @@ from ch05_rnn import sentence_rnn, train_rnnlm
 from ch06_gated import train_sine
 from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
-from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.model import Model
 from common.optimizer import Adam, Optimizer
 from common.runs import sentence_training

@@ -13,6 +13,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from common.runs.run_folder import MODELS, Run, load_run
 from helpers import (
     NOT_POSITIVE,
     RESULTS,
@@ -47,7 +48,6 @@ from common.functions import log_softmax, sigmoid
 from common.layers import split
 from common.optimizer import Adam
 from common.runs import plotting, training
-from common.runs.run_folder import MODELS, Run, load_run
 from common.time_layers import TimeGRU, TimeLSTM
 from common.trainer import RnnlmTrainer
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from common.runs.run_folder import SentenceRun, load_run
 from helpers import NOT_POSITIVE, assert_one_line, cases, printed, run_script, write_text
 
 import dataset
@@ -21,7 +22,6 @@ from common.batching import SentenceBatches
 from common.evaluation import evaluate_windows, perplexity
 from common.packing import PackedSequence
 from common.runs import training
-from common.runs.run_folder import SentenceRun, load_run
 from common.trainer import FIELDS
 from dataset.tokenizer import load_tokenizer
 
