@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common.runs.run_folder import load_run
 from helpers import RESULTS, SMALL, printed, run_script, write_text
 
 import dataset
 from ch05_rnn import train_rnnlm
 from ch06_gated import generate_text, sentence_probability, train_char_lm
+from ch06_gated.models import load_run
 from common.optimizer import SGD
 from common.trainer import RnnlmTrainer
 from dataset import bungo
@@ -108,14 +108,14 @@ def test_characters_are_learnt(run, tmp_path):
 def test_without_the_japanese_text_it_is_the_presidents_and_says_so(monkeypatch, installed):
     seen = []
     monkeypatch.setattr(bungo, "is_installed", lambda: installed)
-    monkeypatch.setattr(train_char_lm, "train_language_model", lambda *args: seen.append(args[4]["corpus"]))
+    monkeypatch.setattr(train_char_lm, "train", lambda *args: seen.append(args[6]["corpus"]))
     train_char_lm.main([])
     assert seen == ["bungo" if installed else "sotu"]
 
 
 def test_the_note_is_not_printed_for_a_text_that_was_asked_for(monkeypatch, capsys):
     monkeypatch.setattr(bungo, "is_installed", lambda: False)
-    monkeypatch.setattr(train_char_lm, "train_language_model", lambda *args: None)
+    monkeypatch.setattr(train_char_lm, "train", lambda *args: None)
     train_char_lm.main(["--corpus", "x.txt"])
     assert capsys.readouterr().out == ""
     train_char_lm.main([])

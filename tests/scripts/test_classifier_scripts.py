@@ -12,15 +12,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from common.classifier_trainer import ClassifierTrainer
 from helpers import NOT_POSITIVE, assert_one_line, cases, printed, run_script
 from matplotlib.image import imread
 
 from ch05_rnn import train_classifier as train_rnn
 from ch06_gated import classify
 from ch06_gated import train_classifier as train_lstm
+from common.classifier import RecurrentClassifier
+from common.metrics import Accuracy
 from common.packing import pack
-from common.runs import classification
+from common.runs import tasks
 from dataset import sotu
 from dataset.labelled import LabelledTexts
 
@@ -81,7 +82,7 @@ def test_quick_ends_well_learns_and_leaves_its_results(quick):
 def test_history_is_what_was_printed(quick):
     with open(quick.folder / "history.csv", encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
-    assert tuple(records[0]) == ClassifierTrainer.fields
+    assert tuple(records[0]) == Accuracy.fields
     found = [f"{float(record[key]):.4f}" for record in records for key in ("train_accuracy", "valid_accuracy")]
     assert found == accuracies(quick.output)[:-1]
 
@@ -112,7 +113,7 @@ def test_seeds(run, news, name):
 
 def test_test_accuracy_is_that_of_the_best_weights(run, news, monkeypatch):
     found = []
-    monkeypatch.setattr(classification, "plot_confusion", lambda counts, *rest: found.append(counts))
+    monkeypatch.setattr(tasks, "plot_confusion", lambda counts, *rest: found.append(counts))
     for seed in range(20):  # steps so long that it goes up and down; whether down at the end, rounding decides, too
         found.clear()
         accuracy, output = run(SCRIPTS["rnn-classifier"], *news, *SMALL, "--epochs", 4, "--lr", 0.3, "--seed", seed)
@@ -328,7 +329,7 @@ def test_a_missing_file_in_a_process(tmp_path):
 
 
 def test_ctrl_c_ends_the_training_not_the_program(run, news, monkeypatch):
-    forward, calls = classification.RecurrentClassifier.forward, []
+    forward, calls = RecurrentClassifier.forward, []
 
     def interrupted(self, *args):
         calls.append(1)
@@ -336,7 +337,7 @@ def test_ctrl_c_ends_the_training_not_the_program(run, news, monkeypatch):
             raise KeyboardInterrupt
         return forward(self, *args)
 
-    monkeypatch.setattr(classification.RecurrentClassifier, "forward", interrupted)
+    monkeypatch.setattr(RecurrentClassifier, "forward", interrupted)
     _, output = run(SCRIPTS["rnn-classifier"], *news, *SMALL, "--epochs", 50)
     assert "interrupted: training ends here" in output
     assert len(accuracies(output)) == 2 * 2 + 1  # two epochs of 12 steps, and the test

@@ -9,10 +9,10 @@ import importlib
 import re
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from common.classifier_trainer import ClassifierTrainer, TextBatches
 from helpers import RESULTS, write_text
 from oracles import strict_cupy
 
@@ -21,10 +21,14 @@ from ch05_rnn import sentence_rnn, train_rnnlm
 from ch06_gated import train_sine
 from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
+from common.batching import TextBatches
+from common.evaluation import SINGLE_PROCESS
+from common.metrics import Accuracy
 from common.model import Model
 from common.optimizer import Adam, Optimizer
-from common.runs import sentence_training
-from common.runs.distributed import SINGLE_PROCESS
+from common.runs.options import DocumentTrainingOptions
+from common.runs.tasks import DocumentTask
+from common.trainer import Trainer
 from dataset.tokenizer import WordTokenizer
 
 REPOSITORY = Path(common.__file__).parents[1]
@@ -139,7 +143,7 @@ def test_an_epoch_of_a_classifier_waits_once(stand_in):
     batches = TextBatches(model, texts, np.array([0, 2, 1, 1, 0]), 2, rng)
     for eval_interval, waits in ((100, 1), (2, 2)):
         strict_cupy.reset_counts()
-        ClassifierTrainer(model, Adam(0.1)).fit_batches(batches, 1, 1.0, eval_interval, verbose=False)
+        Trainer(model, Adam(0.1), metric=Accuracy()).fit_batches(batches, 1, 1.0, eval_interval, verbose=False)
         assert strict_cupy.counts == {"to_device": 3 * 3, "to_host": waits}  # three arrays for each of three batches
 
 
@@ -161,9 +165,11 @@ def test_documents_go_to_the_gpu_in_one_copy(stand_in):
     tokenizer = WordTokenizer.train(documents, 10)
     model = LstmLm(tokenizer.vocab_size, 4, 4)
     model.to_gpu()
-    args = Namespace(batch_size=2, time_size=3, padded=False, bucketed=False, seed=0)
+    task = DocumentTask.__new__(DocumentTask)
+    task.options = SimpleNamespace(training=DocumentTrainingOptions(batch_size=2, time_size=3))
+    task.tokenizer, task.parallel = tokenizer, SINGLE_PROCESS
     strict_cupy.reset_counts()
-    batches = sentence_training.make_batches(args, model, tokenizer, documents, SINGLE_PROCESS, shuffled=True)
+    batches = task.batches(model, documents, shuffled=True)
     assert strict_cupy.counts == {"to_device": 1, "to_host": 0}
     assert all(isinstance(x.data, strict_cupy.ndarray) for window in batches for x in window)
 

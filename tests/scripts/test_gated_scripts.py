@@ -13,7 +13,6 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from common.runs.run_folder import MODELS, Run, load_run
 from helpers import (
     NOT_POSITIVE,
     RESULTS,
@@ -42,12 +41,14 @@ from ch06_gated import (
 )
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
+from ch06_gated.models import MODELS, load_run
 from common.batching import OffsetBatches
 from common.evaluation import evaluate, perplexity
 from common.functions import log_softmax, sigmoid
 from common.layers import split
 from common.optimizer import Adam
-from common.runs import plotting, training
+from common.runs import tasks
+from common.runs.folder import Run
 from common.time_layers import TimeGRU, TimeLSTM
 from common.trainer import RnnlmTrainer
 
@@ -61,20 +62,21 @@ EACH_READING = pytest.mark.parametrize("main", READING, ids=lambda main: main.__
 @pytest.fixture
 def figures(monkeypatch):
     """All figures that are drawn, in a list."""
-    drawn, make = [], plotting._figure
+    drawn, make = [], show_gates.new_figure
 
     def kept(*size):
         drawn.append(make(*size))
         return drawn[-1]
 
-    monkeypatch.setattr(plotting, "_figure", kept)
+    for script in (show_gates, gradient_through_time):
+        monkeypatch.setattr(script, "new_figure", kept)
     return drawn
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Trainings that leave no learning curve, which takes longer than they do."""
-    monkeypatch.setattr(training, "plot_learning_curve", lambda *args: None)
+    monkeypatch.setattr(tasks, "plot_learning_curve", lambda *args: None)
 
 
 def script_of(name):

@@ -14,7 +14,6 @@ from ch06_gated.train_sequences import numbers, recite
 from ch06_gated.train_sine import free_run, make_network, random_windows, sine
 from common.functions import softmax
 from common.gradient_check import check_gradients
-from common.runs import plotting
 
 # Sine
 
@@ -72,7 +71,7 @@ def test_running_free_is_hearing_what_was_said():
 
 def test_the_sine_wave_is_learnt_and_drawn(run, monkeypatch):
     drawn = []
-    plot = plotting.plot_waves
+    plot = train_sine.plot_waves
     monkeypatch.setattr(train_sine, "plot_waves", lambda panels, path: drawn.append(panels) or plot(panels, path))
     errors, output = run(train_sine.main, "--epochs", 60, "--free-cycles", 2)
     assert list(errors) == ["1-5-1", "1-2-1"]

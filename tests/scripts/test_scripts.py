@@ -33,7 +33,7 @@ import dataset
 from ch05_rnn import train_custom_loop, train_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.evaluation import evaluate, perplexity
-from common.trainer import FIELDS
+from common.metrics import Perplexity
 
 BOTH = pytest.mark.parametrize("main", [train_rnnlm.main, train_custom_loop.main], ids=["rnnlm", "custom_loop"])
 
@@ -68,7 +68,7 @@ def test_quick_learns(quick):
 def test_history_is_what_was_printed(quick):
     with open(quick.results / "history.csv", encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
-    assert tuple(records[0]) == FIELDS
+    assert tuple(records[0]) == Perplexity.fields
     valid = [record["valid_perplexity"] for record in records if record["valid_perplexity"]]
     assert [f"{float(number):.2f}" for number in valid] == printed("epoch .* valid perplexity +", quick.output)
     assert len(valid) == 2

@@ -11,18 +11,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from common.runs.run_folder import SentenceRun, load_run
 from helpers import NOT_POSITIVE, assert_one_line, cases, printed, run_script, write_text
 
 import dataset
 from ch05_rnn import train_sentence_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated import generate_text, memorize, sentence_probability, show_gates, train_sentence_lstm_lm
+from ch06_gated.models import load_run
 from common.batching import SentenceBatches
 from common.evaluation import evaluate_windows, perplexity
+from common.metrics import Perplexity
 from common.packing import PackedSequence
-from common.runs import training
-from common.trainer import FIELDS
+from common.runs import tasks
+from common.runs.folder import SentenceRun
 from dataset.tokenizer import load_tokenizer
 
 TRAINING = {"sentence-rnnlm": train_sentence_rnnlm.main, "sentence-lstm": train_sentence_lstm_lm.main}
@@ -37,7 +38,7 @@ SMALL += ["--dropout", 0, "--epochs", 2, "--vocab-size", 28]
 @pytest.fixture
 def undrawn(monkeypatch):
     """Trainings that leave no learning curve, which takes longer than they do."""
-    monkeypatch.setattr(training, "plot_learning_curve", lambda *args: None)
+    monkeypatch.setattr(tasks, "plot_learning_curve", lambda *args: None)
 
 
 def valid_perplexities(output):
@@ -68,7 +69,7 @@ def test_quick_trains_on_japanese(tmp_path, script, name):
     assert options["tokenizer_sha256"] == hashlib.sha256(model).hexdigest()
     with open(folder / "history.csv", encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
-    assert tuple(records[0]) == FIELDS
+    assert tuple(records[0]) == Perplexity.fields
     words, windows = zip(
         *re.findall(r"valid perplexity +(\S+) \(mean of windows (\S+)\)", "\n".join(ended.stdout.splitlines()[3:5]))
     )
@@ -148,7 +149,7 @@ def trained(tmp_path_factory):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr(training, "plot_learning_curve", lambda *args: None)
+        patch.setattr(tasks, "plot_learning_curve", lambda *args: None)
         for name, (main, corpus, *options) in runs.items():
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
