@@ -225,9 +225,7 @@ def _read_training(file: NpzReader, path: Path) -> dict[str, object]:
     return training
 
 
-def _numbers(
-    trainer: Trainer, batches: Batches, rng: np.random.Generator
-) -> dict[str, object]:
+def _numbers(trainer: Trainer, batches: Batches, rng: np.random.Generator) -> dict[str, object]:
     """All that changes in the course of a training, but arrays and the history."""
     return {
         "optimizer": {name: x for name, x in vars(trainer.optimizer).items() if isinstance(x, (int, float))},

@@ -17,7 +17,16 @@ from common.runs.checkpoint import Checkpoint
 from common.runs.cli import OneLineParser, use_utf8
 from common.runs.distributed import DataParallel, MpiUnavailable, launched
 from common.runs.folder import prepare_run_folder
-from common.runs.options import OPTIMIZERS, Groups, Options, Values, add_options, changeable_options, parse_options, takes_mpi
+from common.runs.options import (
+    OPTIMIZERS,
+    Groups,
+    Options,
+    Values,
+    add_options,
+    changeable_options,
+    parse_options,
+    takes_mpi,
+)
 from common.runs.recorder import RunRecorder
 from common.runs.tasks import Task
 from common.trainer import Trainer
@@ -71,7 +80,12 @@ def train(
         trainer, folder = None, None
         if training.epochs or resumed:
             folder = Path(options.stopping.resume or Path("runs") / (options.output.name or f"{name}-{task.name}"))
-            recorded = {**options.as_dict(), "model": model_class.__name__, "arguments": task.arguments, **task.checksums}
+            recorded = {
+                **options.as_dict(),
+                "model": model_class.__name__,
+                "arguments": task.arguments,
+                **task.checksums,
+            }
             parallel.wait()  # until all processes have read what is replaced now
             if parallel.is_main:
                 prepare_run_folder(folder, recorded, options.began_with, changeable_options(groups))

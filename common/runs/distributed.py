@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.backend import Array, cores
-from common.evaluation import SINGLE_PROCESS, SingleProcess
+from common.evaluation import SingleProcess
 from common.fast.flat_buffer import flat_buffers
 from common.layers import Dropout
 from common.packing import Layout, PackedSequence

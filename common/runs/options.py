@@ -1,7 +1,7 @@
 """The options of the scripts that train: each is declared once, with its default, range and help.
 
-A script has five groups of options, each a dataclass: text, model, training, output, stopping. ``add_options`` makes the
-command line of them, ``parse_options`` reads it. What ``--resume`` may change is marked ``changeable``.
+A script has five groups of options, each a dataclass: text, model, training, output, stopping. ``add_options`` adds them
+to the command line, ``parse_options`` reads it. What ``--resume`` may change is marked ``changeable``.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ class TextTrainingOptions(LanguageModelTrainingOptions):
     loss: str = option(
         "mean",
         "follow the gradient of the mean loss of a word or, as many papers do, of the sum over the T words of a "
-        "window, which is T times as large: SGD with lr 1 and max-grad 5 on the sum is SGD with lr 20 and max-grad 0.25 "
-        "on the mean, for T = 20. What is printed is the mean either way",
+        "window, which is T times as large: for T = 20, SGD with lr 1 and max-grad 5 on the sum is SGD with lr 20 and "
+        "max-grad 0.25 on the mean. What is printed is the mean either way",
         choices=("mean", "sum"),
     )
     restart: bool = flag(
@@ -241,7 +241,9 @@ class WatchOptions(SampleOptions):
 class ClassifierOutputOptions(OutputOptions):
     """Of a classifier."""
 
-    text: list[str] = option((), "a text to find the class of; may be repeated", utf8_text, True, action="append")
+    text: tuple[str, ...] = option(
+        (), "a text to find the class of; may be repeated", utf8_text, changeable=True, action="append"
+    )
 
 
 @dataclass
@@ -304,7 +306,9 @@ def add_options(parser: OneLineParser, groups: Groups, name: str) -> None:
 
 
 def changeable_options(groups: Groups) -> list[str]:
-    return [f.name for group in (*groups.values(), StoppingOptions) for f in fields(group) if f.metadata.get("changeable")]
+    return [
+        f.name for group in (*groups.values(), StoppingOptions) for f in fields(group) if f.metadata.get("changeable")
+    ]
 
 
 def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None, quick: dict[str, object]) -> Options:
@@ -322,7 +326,11 @@ def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None,
     if launched() > 1 and not args.mpi:
         parser.error(
             f"mpiexec has started {launched()} processes, which would each train by itself and write the same files: "
-            + ("let them train together with --mpi, or start one" if takes_mpi(groups) else "start this script without it")
+            + (
+                "let them train together with --mpi, or start one"
+                if takes_mpi(groups)
+                else "start this script without it"
+            )
         )
     found = {
         title: group(**{f.name: getattr(args, f.name) for f in fields(group)})
@@ -350,7 +358,9 @@ def command_line(parser: OneLineParser, options: dict[str, object]) -> list[str]
     return words
 
 
-def check_resumed(folder: Path, began_with: dict[str, object], options: dict[str, object], changeable: list[str]) -> None:
+def check_resumed(
+    folder: Path, began_with: dict[str, object], options: dict[str, object], changeable: list[str]
+) -> None:
     """Raise ValueError if an option that must not change differs from what the training in the folder began with."""
     for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
         if key not in changeable and options.get(key) != began_with[key]:

@@ -8,12 +8,9 @@ from __future__ import annotations
 import sys
 import unicodedata
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

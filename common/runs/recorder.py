@@ -1,4 +1,4 @@
-"""What a long training shows, and what it writes: progress bar and lines, history, best weights, checkpoints; Ctrl-C."""
+"""What a long training shows and writes: progress bar, lines, history, best weights, checkpoints; and Ctrl-C."""
 
 from __future__ import annotations
 

@@ -124,7 +124,12 @@ def sample(run: Run | SentenceRun, output: SampleOptions, rng: np.random.Generat
 class TextTask(Task):
     """A language model on one long text."""
 
-    groups: ClassVar[Groups] = {"text": TextOptions, "model": ModelOptions, "training": TextTrainingOptions, "output": WatchOptions}
+    groups: ClassVar[Groups] = {
+        "text": TextOptions,
+        "model": ModelOptions,
+        "training": TextTrainingOptions,
+        "output": WatchOptions,
+    }
     quick: ClassVar[Values] = {
         **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 500, "max_words": 20_000},
         **{"epochs": 2, "samples": 1},
