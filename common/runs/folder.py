@@ -1,8 +1,8 @@
 """The folder of a run: making it for a training, and loading the trained model out of it.
 
-A ``Run`` was trained on one long text, a ``SentenceRun`` on documents. Both have the same interface: a text begins after
-``start_id`` and ends with ``eos_id``; ``words`` splits it and ``join`` is the inverse; ``ids`` and ``word`` go from words
-to ids and back; ``skip_ids`` are never drawn.
+A ``Run`` was trained on one long text, a ``SentenceRun`` on documents. Both have the same interface: a text begins
+after ``start_id`` and ends with ``eos_id``; ``words`` splits it and ``join`` is the inverse; ``ids`` and ``word`` go
+from words to ids and back; ``skip_ids`` are never drawn.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The options of the scripts that train: each is declared once, with its default, range and help.
 
-A script has five groups of options, each a dataclass: text, model, training, output, stopping. ``add_options`` adds them
-to the command line, ``parse_options`` reads it. What ``--resume`` may change is marked ``changeable``.
+A script has five groups of options, each a dataclass: text, model, training, output, stopping. ``add_options`` adds
+them to the command line, ``parse_options`` reads it. What ``--resume`` may change is marked ``changeable``.
 """
 
 from __future__ import annotations

