@@ -348,24 +348,12 @@ class RnnlmTrainer(Trainer):
         summed: bool = False,
         **options,
     ) -> list[Record]:
-        """Train on one long text: ``fit_batches`` with OffsetBatches.
+        """Train on one long text: word ids and the ids of the next words, (n,) each.
 
-        Parameters
-        ----------
-        xs, ts : (n,) arrays
-            Word ids, and for each the id of the next word.
-        max_epoch : int
-            Passes through the text.
-        batch_size, time_size : int
-            Parallel streams, and words in a window: gradients reach back over at most ``time_size`` words.
-        max_grad, eval_interval, **options
-            As in ``fit_batches``.
-        valid : pair of arrays, optional
-            A text like (xs, ts): the validation set.
-        restart : bool
-            Start each epoch at the same places with a state of zeros, instead of where the last one stopped.
-        summed : bool
-            Follow the gradient of the loss summed over the words of a window, ``time_size`` times that of the mean.
+        It is read in ``batch_size`` parallel streams and windows of ``time_size`` words, over which gradients reach
+        back. ``valid``, a text of the same form, is the validation set. ``restart`` starts each epoch at the same places
+        with a state of zeros; otherwise it starts where the last one stopped. ``summed`` follows the gradient of the
+        loss summed over the words of a window, ``time_size`` times that of the mean. The rest is as in ``fit_batches``.
         """
         ignored = getattr(getattr(self.model, "loss_layer", None), "ignore_label", None)
         if ignored is not None and not bool((ts == ignored).max() if hasattr(ts, "max") else ignored in ts):

@@ -16,7 +16,8 @@ from ch05_rnn import train_classifier, train_rnnlm
 from ch06_gated import memorize
 from common.backend import cores
 from common.batching import OffsetBatches, SentenceBatches
-from common.runs.distributed import SINGLE_PROCESS, launched
+from common.evaluation import SINGLE_PROCESS
+from common.runs.distributed import launched
 
 WORKER = Path(__file__).with_name("train_in_ranks.py")
 SECONDS = 30  # in which a training with a dead rank must have ended; 10 times what it takes

@@ -16,10 +16,11 @@ import numpy as np
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches, SentenceBatches
+from common.evaluation import SINGLE_PROCESS, SingleProcess
 from common.optimizer import SGD, Adam
 from common.runs import distributed, recorder
 from common.runs.checkpoint import Checkpoint
-from common.runs.distributed import SINGLE_PROCESS, DataParallel, SingleProcess
+from common.runs.distributed import DataParallel
 from common.runs.recorder import RunRecorder
 from common.trainer import RnnlmTrainer
 
