@@ -351,7 +351,7 @@ class RnnlmTrainer(Trainer):
         """Train on one long text: word ids and the ids of the next words, (n,) each.
 
         It is read in ``batch_size`` parallel streams and windows of ``time_size`` words, over which gradients reach
-        back. ``valid``, a text of the same form, is the validation set. ``restart`` starts each epoch at the same places
+        back. ``valid``, a text of the same form, is the validation set. ``restart`` starts each epoch at the same place
         with a state of zeros; otherwise it starts where the last one stopped. ``summed`` follows the gradient of the
         loss summed over the words of a window, ``time_size`` times that of the mean. The rest is as in ``fit_batches``.
         """
