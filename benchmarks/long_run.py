@@ -17,6 +17,7 @@ from common.batching import OffsetBatches
 from common.optimizer import Adam
 from common.runs.checkpoint import Checkpoint
 from common.runs.cli import OneLineParser, non_negative_int, positive_int, run, use_utf8
+from common.runs.recorder import RunRecorder
 from common.trainer import RnnlmTrainer
 
 
@@ -47,14 +48,11 @@ def main(argv: list[str] | None = None) -> float:
 
     with parser.reporting_errors(), tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(folder, rng, seconds=10.0)
-        trainer.fit_batches(
-            *(batches, -(-steps // an_epoch), 1.0, 20),
-            valid=(words[:500], words[1:501]),
-            best_path=f"{folder}/best_weights.npz",
-            history_path=f"{folder}/history.csv",
-            checkpoint=checkpoint,
-            callback=measure,
-        )
+        valid = words[:500], words[1:501]
+        with RunRecorder(checkpoint) as recorder:
+            trainer.fit_batches(
+                *(batches, -(-steps // an_epoch), 1.0, 20), valid=valid, callback=measure, recorder=recorder
+            )
         seconds = []
         for _ in range(5):
             start = time.perf_counter()

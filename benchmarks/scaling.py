@@ -77,12 +77,13 @@ def measure(args: argparse.Namespace) -> None:
         batches = OffsetBatches(words[:-1], words[1:], N, T, shard=ranks.shard)
         model = LstmLm(V, H, H, rng=rng)
         optimizer = SGD(1.0)
-        ranks.begin(model)
+        replica = ranks.replicate(model, batches)
         for k, (x, t) in enumerate(batches):
             if k == 2:  # the first steps make room for arrays
                 comm.waiting = comm.adding = 0.0
                 start = time.perf_counter()
-            ranks.loss_and_gradients(model, batches, x, t, 1.0)
+            replica.forward(x, t)
+            replica.backward()
             clip_grads(model.grads, 0.25)
             optimizer.update(model.params, model.grads)
         seconds = time.perf_counter() - start

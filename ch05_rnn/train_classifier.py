@@ -9,13 +9,14 @@ Ctrl-C ends the training early; the best weights so far are kept and measured al
 from __future__ import annotations
 
 from ch05_rnn.rnn_classifier import RnnClassifier
-from common.runs.classification import train_classifier
 from common.runs.cli import run
+from common.runs.course import train
+from common.runs.tasks import ClassificationTask
 
 
 def main(argv: list[str] | None = None) -> float:
     """Train, and return the test accuracy."""
-    return train_classifier(argv, __doc__, RnnClassifier, "rnn-classifier", pool="mean")
+    return train(ClassificationTask, RnnClassifier, argv, __doc__, "rnn-classifier", defaults={"pool": "mean"})
 
 
 if __name__ == "__main__":

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.runs.cli import run
-from common.runs.training import train_language_model
+from common.runs.course import train
+from common.runs.tasks import TextTask
 
-# Without dropout, this RNN can fall into a state that its inputs no longer move, and stay there: from a state of
-# zeros, which it sees once in training, or on text unlike that of training. Perplexities are then absurd.
+# Without dropout, the units of this RNN can saturate and stay there, whatever the input: when it starts from a state of
+# zeros, which it sees only once in training, or on text unlike that of training. Perplexities are then absurd.
 DEFAULTS = {"dropout": 0.2, "optimizer": "adam", "lr": 0.002, "max_grad": 1.0}
 
 
 def main(argv: list[str] | None = None) -> float:
     """Train, and return the test perplexity."""
-    return train_language_model(argv, __doc__, SimpleRnnlm, "rnnlm", DEFAULTS, quick={"lr": 0.01})
+    return train(TextTask, SimpleRnnlm, argv, __doc__, "rnnlm", defaults=DEFAULTS, quick={"lr": 0.01})
 
 
 if __name__ == "__main__":

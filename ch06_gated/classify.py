@@ -1,7 +1,7 @@
-"""Say of what class texts are, with a classifier that has been trained.
+"""Find the classes of texts with a trained classifier.
 
 python ch06_gated/train_classifier.py --corpus ag_news                    # leaves runs/lstm-classifier-ag_news
-python ch06_gated/classify.py runs/lstm-classifier-ag_news texts.txt      # a text a line; or from standard input
+python ch06_gated/classify.py runs/lstm-classifier-ag_news texts.txt      # one text per line; or from standard input
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from pathlib import Path
 
 from ch05_rnn.rnn_classifier import RnnClassifier
 from ch06_gated.lstm_classifier import LstmClassifier
-from ch06_gated.sentence_probability import read_lines
 from common.classifier import RecurrentClassifier
-from common.runs.classification import print_class
 from common.runs.cli import OneLineParser, run, use_utf8
-from common.runs.run_folder import described, make_model
+from common.runs.folder import described, make_model, read_lines
+from common.runs.tasks import print_class
 from dataset.tokenizer import Tokenizer, load_tokenizer
 
 MODELS = {model.__name__: model for model in (RnnClassifier, LstmClassifier)}
@@ -46,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     use_utf8()
     parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="of a training: runs/NAME")
-    parser.add_argument("file", nargs="?", help="UTF-8 text, a text a line (default: standard input)")
+    parser.add_argument("file", nargs="?", help="UTF-8 text, one text per line (default: standard input)")
     args = parser.parse_args(argv)
     with parser.reporting_errors():
         model, tokenizer, classes = load_classifier(args.folder)

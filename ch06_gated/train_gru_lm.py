@@ -8,25 +8,18 @@ Ctrl-C ends the training early; the best weights so far are kept and measured al
 
 from __future__ import annotations
 
-import argparse
-
 from ch06_gated.gru_lm import GruLm
 from common.runs.cli import run
-from common.runs.training import train_language_model
+from common.runs.course import train
+from common.runs.options import GruOptions
+from common.runs.tasks import TextTask
 
 DEFAULTS = {"optimizer": "adam", "lr": 0.002, "max_grad": 1.0}
 
 
-def add_gru_options(group: argparse._ArgumentGroup) -> None:
-    """Options that a GRU has and other cells have not."""
-    group.add_argument(
-        "--reset-after", action="store_true", help="multiply by the reset gate after the product, as PyTorch does"
-    )
-
-
 def main(argv: list[str] | None = None) -> float:
     """Train, and return the test perplexity."""
-    return train_language_model(argv, __doc__, GruLm, "gru", DEFAULTS, {"lr": 0.01}, add_gru_options)
+    return train(TextTask, GruLm, argv, __doc__, "gru", GruOptions, DEFAULTS, {"lr": 0.01})
 
 
 if __name__ == "__main__":

@@ -8,27 +8,19 @@ Ctrl-C ends the training early; the best weights so far are kept and measured al
 
 from __future__ import annotations
 
-import argparse
-
 from ch06_gated.lstm_lm import LstmLm
-from common.runs.cli import number, run
-from common.runs.training import train_language_model
+from common.runs.cli import run
+from common.runs.course import train
+from common.runs.options import LstmOptions
+from common.runs.tasks import TextTask
 
-# The setting of Deep Learning from Scratch 2, but for its four epochs.
+# The settings of Deep Learning from Scratch 2, except for its four epochs.
 DEFAULTS = {"optimizer": "sgd", "lr": 20.0, "max_grad": 0.25}
-
-
-def add_lstm_options(group: argparse._ArgumentGroup) -> None:
-    """Options that an LSTM has and other cells have not."""
-    group.add_argument(
-        "--forget-bias", type=number(float, -10, 10), default=0.0, help="initial bias of the forget gate; try 1"
-    )
-    group.add_argument("--peepholes", action="store_true", help="let the gates see the memory")
 
 
 def main(argv: list[str] | None = None) -> float:
     """Train, and return the test perplexity."""
-    return train_language_model(argv, __doc__, LstmLm, "lstm", DEFAULTS, {}, add_lstm_options)
+    return train(TextTask, LstmLm, argv, __doc__, "lstm", LstmOptions, DEFAULTS)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,15 @@ Ctrl-C ends the training early; the best weights so far are kept and measured al
 from __future__ import annotations
 
 from ch06_gated.lstm_lm import LstmLm
-from ch06_gated.train_lstm_lm import add_lstm_options
 from common.runs.cli import run
-from common.runs.sentence_training import train_sentence_model
+from common.runs.course import train
+from common.runs.options import LstmOptions
+from common.runs.tasks import DocumentTask
 
 
 def main(argv: list[str] | None = None) -> float:
     """Train, and return the valid perplexity."""
-    return train_sentence_model(argv, __doc__, LstmLm, "sentence-lstm", {"forget_bias": 1.0}, add_lstm_options)
+    return train(DocumentTask, LstmLm, argv, __doc__, "sentence-lstm", LstmOptions, {"forget_bias": 1.0})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from common.initial_weights import InitialWeights
 from common.model import Model
 from common.optimizer import Adam
 from common.runs.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
-from common.runs.plotting import plot_waves
+from common.runs.plotting import new_figure, save_figure
 from common.time_layers import TimeAffine, TimeLSTM, TimeMeanSquaredError
 
 STEPS_A_CYCLE = 50
@@ -86,6 +86,23 @@ def free_run(model: Model, context: np.ndarray, steps: int) -> np.ndarray:
             x = model.predict(x)[:, -1:]
             generated.append(to_cpu(x)[0, 0])
     return np.array(generated)
+
+
+def plot_waves(panels: dict[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:
+    """Write a PNG file: for each network, the whole wave, (T,), and what the network generates for its last steps."""
+    figure = new_figure(9, 0.6 + 2.2 * len(panels))
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, (title, (truth, generated)) in zip(axes, panels.items()):
+        first = len(truth) - len(generated)
+        ax.plot(truth, color="tab:gray", lw=3, alpha=0.5, label="truth")
+        ax.plot(range(first, len(truth)), generated, color="tab:red", lw=1.2, label="network, on its own output")
+        ax.axvline(first, color="black", lw=0.8, ls=":", label="its input is the truth up to here")
+        ax.set_title(title, fontsize=10, loc="left")
+        ax.set_ylabel("value")
+        ax.grid(alpha=0.3)
+    axes[-1].set_xlabel("step")
+    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 1.45), ncols=3, fontsize=9)
+    save_figure(figure, path)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

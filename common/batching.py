@@ -18,6 +18,7 @@ from itertools import islice
 import numpy as np
 
 from common.backend import Array, get_array_module
+from common.checks import check_sizes
 from common.packing import Layout, PackedSequence, packed_index, padded_index, rectangle
 
 
@@ -266,3 +267,88 @@ def make_batches(
     if bucketed and rng is not None:
         rng.shuffle(batches)
     return batches
+
+
+class ShuffledBatches:
+    """Batches of examples x with their targets t, for ``Trainer``; each epoch is in another order.
+
+    The last examples of an epoch, if they are fewer than ``batch_size``, are left out.
+    """
+
+    resets_state = False
+    state_keys = ("position",)
+
+    def __init__(self, x: Array, t: Array, batch_size: int, rng: np.random.Generator) -> None:
+        x, t = (a if hasattr(a, "shape") else np.asarray(a) for a in (x, t))
+        if len(x) != len(t):
+            raise ValueError(f"x and t must have the same length, got {len(x)} and {len(t)}")
+        check_sizes(batch_size=batch_size)
+        if len(x) < batch_size:
+            raise ValueError(f"one batch needs {batch_size} examples, got {len(x)}")
+        self.x, self.t, self.rng = x, t, rng
+        self.words = self.batch_size = batch_size
+        self.position = 0
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self.x) // self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        order = self.rng.permutation(np.arange(len(self.x)))
+        self.x, self.t = self.x[order], self.t[order]
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            self.position += 1
+            yield self.x[start : start + self.batch_size], self.t[start : start + self.batch_size]
+        self.position = 0
+
+
+class TextBatches:
+    """Batches of texts, (T_n,) word ids each, and their classes, (n,); each epoch is in another order.
+
+    Parameters
+    ----------
+    model : RecurrentClassifier
+        Its ``batch`` makes the batches, where the model is.
+    texts, labels
+    batch_size : int
+        Texts in a batch, N; the last of an epoch may have fewer.
+    rng : numpy.random.Generator
+        Draws the order of an epoch when it begins.
+    padded : bool
+        Pad batches instead of packing them.
+    """
+
+    state_keys = ("position", "order")
+    resets_state = True
+
+    def __init__(
+        self,
+        model: object,
+        texts: Sequence[np.ndarray],
+        labels: np.ndarray,
+        batch_size: int,
+        rng: np.random.Generator,
+        padded: bool = False,
+    ) -> None:
+        self.model, self.texts, self.labels = model, texts, labels
+        self.batch_size, self.rng, self.padded = batch_size, rng, padded
+        self.order = list(range(len(texts)))
+        self.position = 0
+        self.words = 0  # what the mean loss of a batch is a mean over: its texts
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.texts) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[PackedSequence, Array]]:
+        """One epoch, or what is left of it: word ids, and classes (N,)."""
+        if self.position == 0:
+            self.order = self.rng.permutation(len(self.texts)).tolist()
+        while self.position < len(self):
+            batch = self.order[self.position * self.batch_size :][: self.batch_size]
+            self.position += 1
+            self.words = len(batch)
+            xs = self.model.batch([self.texts[n] for n in batch], self.padded)
+            (ts,) = self.model.asarrays(self.labels[batch])
+            yield xs, ts
+        self.position = 0

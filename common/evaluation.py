@@ -1,4 +1,4 @@
-"""Perplexity."""
+"""Perplexity of a text: exp(loss), where the loss is the mean over all words of -log P(word | words before it)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,63 @@ import numpy as np
 from common.backend import Array, get_array_module, to_float64, to_floats
 from common.batching import SentenceBatches
 from common.checks import check_sizes
-from common.model import LanguageModel
-from common.runs.distributed import SINGLE_PROCESS, SingleProcess
+from common.model import LanguageModel, Model
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss): of how many equally likely words the model would be as unsure. ``loss`` is in nats a word."""
+    """exp(loss), for a loss in nats per word: a uniform choice among that many words would be as uncertain."""
     return math.exp(loss) if loss < 700 else math.inf
+
+
+class SingleProcess:
+    """A process that trains or measures alone. ``common/runs/distributed.py`` has many that share their batches.
+
+    Attributes
+    ----------
+    rank, size : int
+        The number of this process, and how many there are.
+    shard : slice
+        The sequences of each batch that this process computes.
+    """
+
+    rank, size = 0, 1
+    shard = slice(None)
+
+    def __enter__(self) -> SingleProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def replicate(self, model: Model, batches: object) -> Model:
+        """Return a model to train in place of this one: its loss and gradients are those of all processes together."""
+        return model
+
+    def send_weights(self, model: Model) -> None:
+        """Give all processes the weights of rank 0."""
+
+    def sum(self, *values: float) -> tuple[float, ...]:
+        """Each value, summed over all processes."""
+        return values
+
+    def any(self, *values: bool) -> tuple[bool, ...]:
+        """For each value, whether it is true in at least one process. All processes get the same answer."""
+        return values
+
+    def gather(self, rows: Array | None, like: Array) -> Array | None:
+        """The rows, (n_r, H), of all processes in the order of the batch; ``like``, (H, ...), has their H and dtype."""
+        return rows
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+
+
+SINGLE_PROCESS = SingleProcess()
 
 
 def evaluate(
@@ -24,28 +74,28 @@ def evaluate(
     ts: Array,
     batch_size: int = 10,
     time_size: int = 35,
-    ranks: SingleProcess = SINGLE_PROCESS,
+    parallel: SingleProcess = SINGLE_PROCESS,
 ) -> float:
-    """Mean loss of a text, without dropout and with a state carried from its first word to its last.
+    """Mean loss of a text, without dropout and with a carried state.
 
-    The text is read by ``batch_size`` readers, each a stretch of its own. Every word counts once, with the
-    same weight, the last few included: stretches that are a word shorter end with a label that is ignored.
+    The text is cut into ``batch_size`` parallel streams. Every word counts once, with the same weight, including the
+    last few: a stream that is one word shorter ends with a label that is ignored.
 
     Parameters
     ----------
     model : LanguageModel
-        Left as it was found, its state included.
+        Its state is restored afterwards.
     xs, ts : (n,) arrays
         Word ids, and for each the id of the word that follows.
     batch_size, time_size : int
-        Readers, and words in a window. More readers are faster; each starts without knowing what came before.
-    ranks : SingleProcess or DataParallel
-        The processes that share the readers.
+        Parallel streams, and words in a window. More streams are faster, but each starts from a state of zeros.
+    parallel : SingleProcess or DataParallel
+        The processes that share the streams.
 
     Returns
     -------
     float
-        Nats per token; ``perplexity`` of it is the figure that papers report.
+        Nats per word; its ``perplexity`` is the figure that papers report.
 
     Raises
     ------
@@ -62,8 +112,8 @@ def evaluate(
     xp = get_array_module(xs)
     batch_size = min(batch_size, n)
     longest = -(-n // batch_size)
-    starts = ((xp.arange(batch_size) * n) // batch_size)[ranks.shard]
-    ends = ((xp.arange(1, batch_size + 1) * n) // batch_size)[ranks.shard]
+    starts = ((xp.arange(batch_size) * n) // batch_size)[parallel.shard]
+    ends = ((xp.arange(1, batch_size + 1) * n) // batch_size)[parallel.shard]
     total = words = 0.0  # they stay on the GPU, if the model is there, until all is read
     with model.evaluating():
         for first in range(0, longest, time_size) if len(starts) else ():
@@ -75,32 +125,32 @@ def evaluate(
             labelled = (labels != model.loss_layer.ignore_label).sum()
             total += to_float64(model.forward(xs[index], labels)) * labelled
             words += to_float64(labelled)
-    total, words = ranks.sum(*to_floats(total, words))
+    total, words = parallel.sum(*to_floats(total, words))
     if words == 0:
         raise ValueError("there is no word to predict: all labels are ignored")
     return total / words
 
 
 def evaluate_windows(
-    model: LanguageModel, batches: SentenceBatches, ranks: SingleProcess = SINGLE_PROCESS
+    model: LanguageModel, batches: SentenceBatches, parallel: SingleProcess = SINGLE_PROCESS
 ) -> tuple[float, float]:
     """Mean loss of sentences, without dropout, each from a state of zeros.
 
     Parameters
     ----------
     model : LanguageModel
-        Left as it was found, its state included.
+        Its state is restored afterwards.
     batches : SentenceBatches
         One epoch of them is read.
-    ranks : SingleProcess or DataParallel
+    parallel : SingleProcess or DataParallel
         The processes that share the sentences of each batch.
 
     Returns
     -------
     loss : float
-        Nats a word, each word with the same weight, in whatever batch and window it is.
+        Nats per word, each word with the same weight.
     window_loss : float
-        The mean over the windows of the mean loss in a window.
+        The mean over windows of the mean loss in a window.
     """
     total = window_total = 0.0
     words = windows = 0
@@ -113,5 +163,5 @@ def evaluate_windows(
             window_total += loss
             words += batches.words
             windows += 1
-    total, window_total = ranks.sum(*to_floats(total, window_total))
+    total, window_total = parallel.sum(*to_floats(total, window_total))
     return total / words, window_total / windows

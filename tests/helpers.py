@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ import pytest
 import common
 from common.gradient_check import check_gradients
 from common.layers import Layer
+from common.runs.checkpoint import Checkpoint
+from common.runs.recorder import RunRecorder
 
 GRADIENT_ERROR = 1e-7  # of central differences in float64, relative to the largest element
 
@@ -155,3 +159,10 @@ def take_home_away(monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+@contextmanager
+def recording(folder: Path, rng: np.random.Generator | None = None, seconds: float = 1e9) -> Iterator[RunRecorder]:
+    """A recorder that keeps in the folder what a script keeps of a training."""
+    with RunRecorder(Checkpoint(folder, rng or np.random.default_rng(0), seconds=seconds)) as recorder:
+        yield recorder

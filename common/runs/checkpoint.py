@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from common.backend import Array, to_cpu
-from common.batching import OffsetBatches, SentenceBatches
 from common.model import LanguageModel
 from common.npz import NpzReader, write_npz
-from common.trainer import RnnlmTrainer
+from common.trainer import Batches, Trainer
 
 _FORMAT = 2  # 1: the gates of an LSTM in another order, and what the optimizer remembers in one array
 
@@ -72,7 +71,7 @@ class Checkpoint:
         """Whether ``seconds`` have passed since the last checkpoint."""
         return time.monotonic() - self._saved >= self.seconds
 
-    def save(self, trainer: RnnlmTrainer, batches: OffsetBatches | SentenceBatches) -> None:
+    def save(self, trainer: Trainer, batches: Batches) -> None:
         """Write a checkpoint, between two steps.
 
         If a number in it is not finite, the training has gone wrong, and the last checkpoint stays.
@@ -87,10 +86,10 @@ class Checkpoint:
         for name in optimizer.memories if optimizer.t else ():
             arrays |= {f"optimizer/{name}/{k}": x for k, x in enumerate(getattr(optimizer, name))}
         for k, (layer, state) in enumerate(zip(model.recurrent_layers, model.state)):
-            whole = [trainer.ranks.gather(x, layer.Wh.data) for x in state]
+            whole = [trainer.parallel.gather(x, layer.Wh.data) for x in state]
             arrays |= {f"state/{k}/{j}": x for j, x in enumerate(whole) if x is not None}
         self._saved = time.monotonic()
-        if not trainer.ranks.is_main:
+        if not trainer.parallel.is_main:
             return
         arrays = {name: to_cpu(x) for name, x in arrays.items()}
         if not all(np.isfinite(x).all() for x in arrays.values()):
@@ -106,7 +105,7 @@ class Checkpoint:
         }
         write_npz(self.path, {**arrays, "training": np.frombuffer(json.dumps(training).encode(), np.uint8)})
 
-    def restore(self, trainer: RnnlmTrainer, batches: OffsetBatches | SentenceBatches) -> None:
+    def restore(self, trainer: Trainer, batches: Batches) -> None:
         """Bring model, optimizer, trainer, batches, random generator and best weights to where they were.
 
         They must have been made as they were for the training that was stopped. All is checked before the first is
@@ -119,7 +118,7 @@ class Checkpoint:
         ValueError
             If it is damaged, or not one of such a model, optimizer and batches.
         """
-        if trainer.ranks.is_main:
+        if trainer.parallel.is_main:
             for unfinished in self.path.parent.glob("*.tmp"):  # of a process that was killed while it wrote
                 unfinished.unlink()
         model, optimizer = trainer.model, trainer.optimizer
@@ -132,7 +131,7 @@ class Checkpoint:
                 for name, expected in _numbers(trainer, batches, self.rng).items():
                     _check(training[name], expected, name)
                 for record in training["history"]:
-                    _check_record(record, trainer.fields)
+                    _check_record(record, trainer.metric.fields)
                 # All that is assigned without an error to a generator like this one can be assigned to it below.
                 type(self.rng.bit_generator)(0).state = training["rng"]
             except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -143,7 +142,7 @@ class Checkpoint:
             began = training["optimizer"]["t"] > 0
             memories = {m: self._read(file, f"optimizer/{m}", like) for m in optimizer.memories if began}
             weights = self._read(file, "model", weights)
-            state = self._read_state(file, model, trainer.ranks.shard)
+            state = self._read_state(file, model, trainer.parallel.shard)
 
         for p in model.parameters:
             p.data[...] = p.like(weights[p.name])
@@ -153,11 +152,11 @@ class Checkpoint:
         for name, arrays in memories.items():
             for x, array in zip(getattr(optimizer, name), model.asarrays(*arrays.values())):
                 x[...] = array
-        trainer.set_state(training["trainer"])
+        trainer.load_state_dict(training["trainer"])
         trainer.history[:] = training["history"]
         vars(batches).update(training["batches"])
         self.rng.bit_generator.state = training["rng"]
-        if best is not None and trainer.ranks.is_main:
+        if best is not None and trainer.parallel.is_main:
             write_npz(self.best_path, best | model.marks)
 
     def _read(self, file: NpzReader, group: str, like: dict[str, Array]) -> dict[str, np.ndarray]:
@@ -226,13 +225,11 @@ def _read_training(file: NpzReader, path: Path) -> dict[str, object]:
     return training
 
 
-def _numbers(
-    trainer: RnnlmTrainer, batches: OffsetBatches | SentenceBatches, rng: np.random.Generator
-) -> dict[str, object]:
+def _numbers(trainer: Trainer, batches: Batches, rng: np.random.Generator) -> dict[str, object]:
     """All that changes in the course of a training, but arrays and the history."""
     return {
         "optimizer": {name: x for name, x in vars(trainer.optimizer).items() if isinstance(x, (int, float))},
-        "trainer": trainer.state,
+        "trainer": trainer.state_dict(),
         "batches": {name: getattr(batches, name) for name in batches.state_keys},
         "rng": rng.bit_generator.state,
     }

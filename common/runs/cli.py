@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -77,32 +75,6 @@ def use_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-
-
-@contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait until someone asks for it: ``with deferred_interrupt() as pressed``, then ``pressed()``.
-
-    A second Ctrl-C does not wait. Where Ctrl-C is not Python's own, as in a thread, nothing is changed.
-    """
-    count = 0
-
-    def press(*_: object) -> None:
-        nonlocal count
-        count += 1
-        if count > 1:
-            raise KeyboardInterrupt
-        os.write(2, b"\nto end after this step; press Ctrl-C again to end at once\n")
-
-    usual = signal.getsignal(signal.SIGINT)
-    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, press)
-    try:
-        yield lambda: count > 0
-    finally:
-        signal.signal(signal.SIGINT, usual)
 
 
 def run(main: Callable[[], object]) -> None:

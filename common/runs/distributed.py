@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.backend import Array, cores
+from common.evaluation import SingleProcess
 from common.fast.flat_buffer import flat_buffers
 from common.layers import Dropout
 from common.packing import Layout, PackedSequence
@@ -34,9 +35,6 @@ from common.packing import Layout, PackedSequence
 if TYPE_CHECKING:
     from common.batching import OffsetBatches, SentenceBatches
     from common.model import Model
-
-    Batches = OffsetBatches | SentenceBatches
-    Window = Array | PackedSequence | None
 
 INTERRUPTED = 130  # the exit code that shells expect after Ctrl-C
 _PATIENCE = 1.0  # seconds in which rank 0 may say first what all ranks have to say
@@ -53,77 +51,11 @@ def launched() -> int:
     return max(int(count) if re.fullmatch("[0-9]{1,9}", count) else 1 for count in counts)
 
 
-class SingleProcess:
-    """A process that trains by itself. It has the whole of every batch, and nobody to talk to.
-
-    Attributes
-    ----------
-    rank, size : int
-        Which of how many processes this is.
-    shard : slice
-        The sequences of each batch that are this rank's.
-    """
-
-    rank, size = 0, 1
-    shard = slice(None)
-
-    def __enter__(self) -> SingleProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this rank writes the files: rank 0 alone does."""
-        return self.rank == 0
-
-    def begin(self, model: Model) -> None:
-        """Begin to train a model: with the weights of rank 0."""
-
-    def send_weights(self, model: Model) -> None:
-        """Give all ranks the weights of rank 0."""
-
-    def loss_and_gradients(self, model: Model, batches: Batches, x: Window, t: Window, dout: float) -> Array | float:
-        """Set the gradients to those of the loss, times ``dout``, of the window in hand, and return the loss.
-
-        x and t are the share of this rank, None if it has no word of the window; loss and gradients are of all ranks.
-        """
-        loss = model.forward(x, t)
-        model.backward(*([] if dout == 1 else [dout]))  # a reader's own model may know no dout
-        return loss
-
-    def sum(self, *values: float) -> tuple[float, ...]:
-        """The sum over all ranks, of each value."""
-        return values
-
-    def any(self, *values: bool) -> tuple[bool, ...]:
-        """Whether one rank or more says yes, to each value. All ranks must then do the same thing."""
-        return values
-
-    def gather(self, rows: Array | None, like: Array) -> Array | None:
-        """Put together the rows, (n_r, H), of all ranks, in the order of the batch; None if there are none.
-
-        A rank without rows knows H and the dtype from ``like``, (H, ...).
-        """
-        return rows
-
-    def wait(self) -> None:
-        """Wait until all ranks have come here."""
-
-
-SINGLE_PROCESS = SingleProcess()
-
-
 class DataParallel(SingleProcess):
     """One of many processes that train one model. Use it in a ``with`` block: if one rank fails, all end.
 
-    Inside the block only rank 0 prints. What others have to say of an error they say when they end.
-
-    Raises
-    ------
-    MpiUnavailable
-        With a sentence that says what to install.
+    Inside the block only rank 0 prints; the others print their errors when they end. Raises MpiUnavailable, with a
+    sentence that says what to install.
     """
 
     def __init__(self) -> None:
@@ -182,39 +114,28 @@ class DataParallel(SingleProcess):
             self.comm.Abort(code)
             os._exit(code)  # Abort may come back before it takes effect
 
-    def begin(self, model: Model) -> None:
+    def replicate(self, model: Model, batches: OffsetBatches | SentenceBatches) -> Replica:
+        """Give all ranks the weights of rank 0; return the model that each trains in its place."""
         self.send_weights(model)
         for layer in model.layers:
             if isinstance(layer, Dropout) and not isinstance(layer.rng, ReplicatedRng):
                 if layer.rng is None:
                     raise ValueError("with many processes, dropout needs a generator of its own: TimeDropout(p, rng)")
                 layer.rng = ReplicatedRng(self, layer)
+        return Replica(self, model, batches)
 
     def send_weights(self, model: Model) -> None:
         for w in flat_buffers(model.params)[0]:
             self.comm.Bcast(w)
 
-    def loss_and_gradients(self, model: Model, batches: Batches, x: Window, t: Window, dout: float) -> float:
-        for layer in model.layers:
-            if isinstance(layer, Dropout):
-                layer.rng.begin(batches.layout)
-        if x is None:
-            model.reset_state()
-            for g in model.grads:
-                g.fill(0)
-            loss = 0.0
-        else:
-            loss = (
-                float(super().loss_and_gradients(model, batches, x, t, dout * batches.token_share))
-                * batches.token_share
-            )
-        for g in flat_buffers(model.grads)[0]:
-            self.comm.Allreduce(self._MPI.IN_PLACE, g)
-        return self.sum(loss)[0]
+    def add_up(self, *arrays: np.ndarray) -> None:
+        """Replace each array by its sum over all ranks."""
+        for x in arrays:
+            self.comm.Allreduce(self._MPI.IN_PLACE, x)
 
     def sum(self, *values: float) -> tuple[float, ...]:
         total = np.array(values, dtype=np.float64)
-        self.comm.Allreduce(self._MPI.IN_PLACE, total)
+        self.add_up(total)
         return tuple(total.tolist())
 
     def any(self, *values: bool) -> tuple[bool, ...]:
@@ -227,11 +148,49 @@ class DataParallel(SingleProcess):
         whole = np.zeros((int(n), len(like)), like.dtype)
         if rows is not None:
             whole[self.shard] = rows
-        self.comm.Allreduce(self._MPI.IN_PLACE, whole)
+        self.add_up(whole)
         return whole
 
     def wait(self) -> None:
         self.comm.Barrier()
+
+
+class Replica:
+    """A model on one rank, whose loss and gradients are those of the whole batch: of all ranks, added up.
+
+    ``forward`` takes the part of the window that this rank has, or None if it has no word of it.
+    """
+
+    def __init__(self, ranks: DataParallel, model: Model, batches: OffsetBatches | SentenceBatches) -> None:
+        self.ranks, self.model, self.batches = ranks, model, batches
+        self.dropouts = [layer for layer in model.layers if isinstance(layer, Dropout)]
+
+    @property
+    def params(self) -> list[Array]:
+        return self.model.params
+
+    @property
+    def grads(self) -> list[Array]:
+        return self.model.grads
+
+    def reset_state(self) -> None:
+        self.model.reset_state()
+
+    def forward(self, x: Array | PackedSequence | None, t: Array | PackedSequence | None) -> float:
+        for layer in self.dropouts:
+            layer.rng.begin(self.batches.layout)
+        self.has_words = x is not None
+        loss = float(self.model.forward(x, t)) * self.batches.token_share if self.has_words else 0.0
+        return self.ranks.sum(loss)[0]
+
+    def backward(self, dout: float = 1.0) -> None:
+        if self.has_words:
+            self.model.backward(dout * self.batches.token_share)
+        else:
+            self.model.reset_state()
+            for g in self.model.grads:
+                g.fill(0)
+        self.ranks.add_up(*flat_buffers(self.model.grads)[0])
 
 
 class ReplicatedRng:

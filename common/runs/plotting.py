@@ -8,12 +8,9 @@ from __future__ import annotations
 import sys
 import unicodedata
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +36,7 @@ def plot_learning_curve(
     """
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    figure = _figure(7, 4.5)
+    figure = new_figure(7, 4.5)
     axes = figure.add_subplot()
     # Inside an epoch, how well the model did just then; without such records, the means of the epochs.
     inside = [record for record in history if record["epoch"] % 1] or history
@@ -60,120 +57,7 @@ def plot_learning_curve(
     axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
-
-
-def plot_gradient_norms(panels: dict[str, dict[str, Sequence[float]]], path: str | Path) -> None:
-    """Write a PNG file of gradients against time: panels side by side, and in each a curve a model.
-
-    Parameters
-    ----------
-    panels : dict of dict
-        ``panels[title][model][k]`` is the norm of the gradient k steps back in time.
-    path : path of the file
-    """
-    figure = _figure(1 + 4.5 * len(panels), 4.2)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for ax, (title, curves) in zip(axes, panels.items()):
-        for name, norms in curves.items():
-            ax.plot(norms, label=name)
-        ax.set_yscale("log")
-        ax.set_title(title)
-        ax.set_xlabel("k, steps back from the word that the loss is about")
-        ax.grid(alpha=0.3)
-    axes[0].set_ylabel("‖∂L / ∂x‖ k steps back, relative to k = 0 (log scale)")
-    axes[-1].legend()
-    _save(figure, path)
-
-
-def plot_maps(
-    maps: dict[str, np.ndarray], units: Sequence[int], words: Sequence[str], path: str | Path, title: str = ""
-) -> None:
-    """Write a PNG file of heat maps, one below the other: a row a unit, a column a word.
-
-    Parameters
-    ----------
-    maps : dict of (units, words) arrays
-        Those within [0, 1] are coloured from white to blue, others from blue over white to red, symmetric around 0.
-    units : sequence of int
-        The numbers of the units, to label the rows with.
-    words : sequence of str
-    path : path of the file
-    title : str
-    """
-    figure = _figure(max(6, 2 + 0.45 * len(words)), len(maps) * (0.5 + 0.1 * len(units)) + 1.2)
-    axes = figure.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
-    for ax, (name, values) in zip(axes, maps.items()):
-        limit = float(np.abs(values).max()) or 1.0
-        colours = (
-            {"cmap": "Blues", "vmin": 0, "vmax": 1}
-            if values.min() >= 0 and limit <= 1
-            else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-        )
-        image = ax.imshow(values, aspect="auto", interpolation="nearest", **colours)
-        figure.colorbar(image, ax=ax, pad=0.01)
-        ax.set_title(name, fontsize=10, loc="left")
-        ax.set_ylabel("unit")
-        ax.set_yticks(range(len(units)), units, fontsize=6)
-    axes[-1].set_xticks(
-        range(len(words)), [_visible(word) for word in words], rotation=60, ha="right", rotation_mode="anchor"
-    )
-    axes[-1].tick_params(axis="x", labelsize=9)
-    for label in axes[-1].get_xticklabels():
-        label.set_parse_math(False)
-    axes[-1].set_xlabel("word that is read")
-    figure.suptitle(title, parse_math=False)
-    _save(figure, path)
-
-
-def plot_confusion(counts: np.ndarray, classes: Sequence[str], path: str | Path, title: str = "") -> None:
-    """Write a confusion matrix to a PNG file: how many texts of each class were taken for which.
-
-    Parameters
-    ----------
-    counts : (C, C) array of int
-        counts[i, j] texts are of class i and were taken for class j.
-    classes : sequence of str
-    path : path of the file
-    title : str
-    """
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = _figure(1.6 + 1.1 * len(classes), 1.3 + 0.9 * len(classes))
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for i, j in np.ndindex(counts.shape):
-        text = f"{counts[i, j]:,}\n{shares[i, j]:.1%}"
-        axes.text(j, i, text, ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black", fontsize=9)
-    for axis, label in ((axes.xaxis, "class that the model says"), (axes.yaxis, "class of the text")):
-        axis.set_ticks(range(len(classes)), classes)
-        axis.set_label_text(label)
-    figure.colorbar(image, ax=axes, label="share of the texts of a class")
-    axes.set_title(title, parse_math=False)
-    _save(figure, path)
-
-
-def plot_waves(panels: dict[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:
-    """Write a PNG file of a wave and its continuation by a network, a panel a network.
-
-    Parameters
-    ----------
-    panels : dict of pairs of arrays
-        ``panels[title]`` is the whole wave, (T,), and what the network says of its last steps.
-    path : path of the file
-    """
-    figure = _figure(9, 0.6 + 2.2 * len(panels))
-    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for ax, (title, (truth, said)) in zip(axes, panels.items()):
-        first = len(truth) - len(said)
-        ax.plot(truth, color="tab:gray", lw=3, alpha=0.5, label="truth")
-        ax.plot(range(first, len(truth)), said, color="tab:red", lw=1.2, label="network, on its own output")
-        ax.axvline(first, color="black", lw=0.8, ls=":", label="it hears the truth up to here")
-        ax.set_title(title, fontsize=10, loc="left")
-        ax.set_ylabel("value")
-        ax.grid(alpha=0.3)
-    axes[-1].set_xlabel("step")
-    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 1.45), ncols=3, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def show(path: str | Path) -> None:
@@ -196,7 +80,7 @@ def show(path: str | Path) -> None:
     plt.show()
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -206,12 +90,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _visible(word: str) -> str:
-    """A word, or a sign for a space or a tab."""
-    return "␣" if word == " " else repr(word)[1:-1] if word.isspace() else word
-
-
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Write the picture. Of characters that no font has, a line says what to install."""
     from matplotlib.text import Text
 

@@ -6,10 +6,12 @@ from helpers import GRADIENT_ERROR, normal
 
 from ch05_rnn.rnn_classifier import RnnClassifier
 from ch06_gated.lstm_classifier import LstmClassifier
-from common.classifier_trainer import ClassifierTrainer, TextBatches
+from common.batching import TextBatches
 from common.gradient_check import check_gradients
 from common.interop import affine_from_torch, lstm_from_torch, rnn_from_torch
+from common.metrics import Accuracy
 from common.optimizer import SGD, Adam
+from common.trainer import Trainer
 
 V, D, H, C = 11, 5, 4, 3
 LENGTHS = [3, 6, 1, 6, 2]
@@ -203,7 +205,7 @@ def labelled(n):
 def train(data, epochs=2, lr=0.1, **options):
     rng = np.random.default_rng(0)
     model = RnnClassifier(V, D, H, C, rng=rng)
-    trainer = ClassifierTrainer(model, SGD(lr))
+    trainer = Trainer(model, SGD(lr), metric=Accuracy())
     trainer.fit_batches(TextBatches(model, *data, 4, rng), epochs, verbose=False, valid=data, **options)
     return trainer
 

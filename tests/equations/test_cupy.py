@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import normal
+from helpers import normal, recording
 from oracles import strict_cupy
 from oracles.compiled_kernel import COMPILER, ElementwiseKernel
 
@@ -54,7 +54,6 @@ from common.layers import (
 )
 from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop, clip_grads
 from common.packing import PackedSequence, pack, pad, unpack
-from common.runs.checkpoint import Checkpoint
 from common.time_layers import (
     TimeAffine,
     TimeAffineSoftmaxWithLoss,
@@ -961,24 +960,14 @@ def test_the_trainer_with_all_options_gives_the_same_on_the_gpu(gpu, same_path, 
         trainer = RnnlmTrainer(model, AdamW(lr=0.1))
         words = np.arange(300) % V
         valid = words[80::-1]  # the more is learnt from one direction, the worse it fits the other
-        paths = [tmp_path / f"{device.__name__}{suffix}" for suffix in (".npz", ".csv")]
-        history = trainer.fit(
-            words[:-1],
-            words[1:],
-            4,
-            5,
-            6,
-            0.25,
-            3,
-            valid=(valid[:-1], valid[1:]),
-            lr_decay=2.0,
-            restart=restart,
-            best_path=paths[0],
-            history_path=paths[1],
-        )
-        with np.load(paths[0]) as file:
+        folder = tmp_path / device.__name__
+        folder.mkdir()
+        how = {"valid": (valid[:-1], valid[1:]), "lr_decay": 2.0, "restart": restart}
+        with recording(folder) as recorder:
+            history = trainer.fit(words[:-1], words[1:], 4, 5, 6, 0.25, 3, **how, recorder=recorder)
+        with np.load(folder / "best_weights.npz") as file:
             best = [file[name] for name in file.files]
-        with open(paths[1], encoding="utf-8", newline="") as file:
+        with open(folder / "history.csv", encoding="utf-8", newline="") as file:
             return records(history), records(csv.DictReader(file)), best, model.params, trainer.optimizer.lr
 
     ours, theirs = fit(to_gpu), fit(on_cpu)
@@ -1020,11 +1009,11 @@ def test_a_training_on_the_gpu_is_resumed(gpu, same_path, tmp_path, skip_bad_ste
             model = build_model(device, rng=rng, **options)
             trainer = RnnlmTrainer(model, Adam(0.01))
             batches = OffsetBatches(*model.asarrays(words[:-1], words[1:]), 5, 6)
-            checkpoint = Checkpoint(folder, rng, seconds=0)
-            if checkpoint.path.exists():
-                checkpoint.restore(trainer, batches)
-            how = {"checkpoint": checkpoint, "best_path": checkpoint.best_path, "skip_bad_steps": skip_bad_steps}
-            trainer.fit_batches(batches, epochs - trainer.epoch, 0.25, 4, valid=(words[:50], words[1:51]), **how)
+            how = {"valid": (words[:50], words[1:51]), "skip_bad_steps": skip_bad_steps}
+            with recording(folder, rng, seconds=0) as recorder:
+                if recorder.checkpoint.path.exists():
+                    recorder.checkpoint.restore(trainer, batches)
+                trainer.fit_batches(batches, epochs - trainer.epoch, 0.25, 4, **how, recorder=recorder)
         return records(trainer.history), model.params, trainer.optimizer.m, model.state
 
     ours = fit(to_gpu, tmp_path / "gpu", 1, 2)

@@ -6,15 +6,18 @@ import re
 
 import numpy as np
 import pytest
+from helpers import recording
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.lstm_lm import LstmLm
 from common.batching import OffsetBatches, SentenceBatches
 from common.evaluation import evaluate, evaluate_windows, perplexity
+from common.metrics import Perplexity
 from common.optimizer import SGD, Adam, clip_grads
 from common.runs.checkpoint import Checkpoint
 from common.runs.plotting import plot_learning_curve
-from common.trainer import FIELDS, RnnlmTrainer
+from common.runs.recorder import RunRecorder
+from common.trainer import RnnlmTrainer
 
 V = 12
 WORDS = np.random.default_rng(0).zipf(1.5, 401) % V
@@ -30,6 +33,14 @@ def build():
 def fit(model=None, lr=0.5, text=TEXT, **options):
     trainer = RnnlmTrainer(model or build(), SGD(lr))
     trainer.fit(*text, **{"max_epoch": 2, **SIZES, **options})
+    return trainer
+
+
+def fit_in(folder, lr=0.5, trainer=None, **options):
+    """Train, and keep in the folder what a script keeps."""
+    trainer = trainer or RnnlmTrainer(build(), SGD(lr))
+    with recording(folder) as recorder:
+        trainer.fit(*TEXT, **{"max_epoch": 2, **SIZES, **options}, recorder=recorder)
     return trainer
 
 
@@ -84,27 +95,27 @@ def test_a_summed_loss_is_a_mean_loss_with_other_numbers(longest):
 
 
 def test_valid_perplexity_is_measured_after_each_epoch_and_the_best_weights_are_kept(tmp_path):
-    trainer = fit(lr=0.01, valid=VALID, best_path=tmp_path / "best.npz", eval_interval=None)
+    trainer = fit_in(tmp_path, lr=0.01, valid=VALID, eval_interval=None)
     measured = [r["valid_perplexity"] for r in trainer.history]
     assert measured[1] < measured[0]
     best = build()
-    best.load(tmp_path / "best.npz")
+    best.load(tmp_path / "best_weights.npz")
     assert perplexity(evaluate(best, *VALID)) == pytest.approx(measured[1]) == trainer.best
 
 
 def test_best_weights_are_not_the_last_when_training_gets_worse(tmp_path):
-    trainer = fit(lr=0.01, valid=VALID, best_path=tmp_path / "best.npz")
+    trainer = fit_in(tmp_path, lr=0.01, valid=VALID)
     best = trainer.best
     trainer.optimizer.lr = 50.0  # ruins it
-    trainer.fit(*TEXT, 1, **SIZES, valid=VALID, best_path=tmp_path / "best.npz")
+    fit_in(tmp_path, trainer=trainer, max_epoch=1, valid=VALID)
     assert trainer.history[-1]["valid_perplexity"] > best == trainer.best
-    trainer.model.load(tmp_path / "best.npz")
+    trainer.model.load(tmp_path / "best_weights.npz")
     assert perplexity(evaluate(trainer.model, *VALID)) == pytest.approx(best)
 
 
 def test_learning_rate_falls_only_when_the_valid_perplexity_does_not(monkeypatch):
     measured = iter([3.0, 2.0, 2.5, 2.0, 1.0])
-    monkeypatch.setattr("common.trainer.evaluate", lambda *_, **__: next(measured))
+    monkeypatch.setattr("common.metrics.evaluate", lambda *_, **__: next(measured))
     trainer = fit(max_epoch=5, valid=VALID, lr=0.8, lr_decay=4.0, eval_interval=None)
     assert [r["lr"] for r in trainer.history] == pytest.approx([0.8, 0.8, 0.8, 0.2, 0.05])
     assert trainer.optimizer.lr == pytest.approx(0.05)
@@ -112,19 +123,18 @@ def test_learning_rate_falls_only_when_the_valid_perplexity_does_not(monkeypatch
 
 def test_learning_rate_falls_after_each_epoch_from_a_given_one(monkeypatch):
     measured = iter([3.0, 2.0, 2.5, 1.0])
-    monkeypatch.setattr("common.trainer.evaluate", lambda *_, **__: next(measured))
+    monkeypatch.setattr("common.metrics.evaluate", lambda *_, **__: next(measured))
     trainer = fit(max_epoch=4, valid=VALID, lr=0.8, lr_decay=2.0, decay_after=2, eval_interval=None)
     assert [r["lr"] for r in trainer.history] == pytest.approx([0.8, 0.8, 0.4, 0.2])
 
 
 def test_a_second_fit_goes_on(tmp_path):
-    path = tmp_path / "history.csv"
-    trainer = fit(history_path=path, eval_interval=None)
-    trainer.fit(*TEXT, 1, **SIZES, history_path=path, eval_interval=None)
+    trainer = fit_in(tmp_path, eval_interval=None)
+    fit_in(tmp_path, trainer=trainer, max_epoch=1, eval_interval=None)
     assert [r["epoch"] for r in trainer.history] == [1, 2, 3]
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(tmp_path / "history.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == FIELDS
+    assert tuple(rows[0]) == Perplexity.fields
     assert [float(row["train_perplexity"]) for row in rows] == [r["train_perplexity"] for r in trainer.history]
     assert rows[0]["valid_perplexity"] == ""
 
@@ -177,17 +187,17 @@ def interrupt_at(monkeypatch, optimizer_calls):
 
 def test_ctrl_c_ends_training_and_keeps_the_best(monkeypatch, tmp_path):
     interrupt_at(monkeypatch, 30)
-    trainer = fit(valid=VALID, best_path=tmp_path / "best.npz", eval_interval=None)
+    trainer = fit_in(tmp_path, valid=VALID, eval_interval=None)
     assert trainer.interrupted
     assert len(trainer.history) == 1
-    assert (tmp_path / "best.npz").exists()
+    assert (tmp_path / "best_weights.npz").exists()
 
 
 def test_ctrl_c_before_the_first_measurement_keeps_what_there_is(monkeypatch, tmp_path):
     interrupt_at(monkeypatch, 5)
-    trainer = fit(valid=VALID, best_path=tmp_path / "best.npz")
+    trainer = fit_in(tmp_path, valid=VALID)
     model = build()
-    model.load(tmp_path / "best.npz")
+    model.load(tmp_path / "best_weights.npz")
     assert np.array_equal(model.params[0], trainer.model.params[0])
 
 
@@ -248,7 +258,7 @@ def test_packed_and_padded_sentences_train_alike(model_class, lengths, time_size
     for a, b in zip(packed.model.params, padded.model.params, strict=True):
         assert np.allclose(a, b, rtol=0, atol=1e-9)
     for ours, theirs in zip(packed.history, padded.history, strict=True):
-        for key in FIELDS:
+        for key in Perplexity.fields:
             if ours[key] is not None and "second" not in key:
                 assert ours[key] == pytest.approx(theirs[key], rel=1e-9)
 
@@ -321,8 +331,9 @@ def test_a_step_that_goes_wrong_is_an_error_that_says_where_and_what_to_try(tmp_
     batches = OffsetBatches(*TEXT, **SIZES)
     checkpoint = Checkpoint(tmp_path, np.random.default_rng(), seconds=0)
     match = rf"the {what} is {value} after epoch 1\.25, step 25, with learning rate 0\.5: try a lower learning rate, .*"
-    with pytest.raises(FloatingPointError, match=match + r"checkpoint\.npz holds the training as it was before"):
-        trainer.fit_batches(batches, 2, max_grad, checkpoint=checkpoint)
+    match += r"checkpoint\.npz holds the training as it was before"
+    with RunRecorder(checkpoint) as recorder, pytest.raises(FloatingPointError, match=match):
+        trainer.fit_batches(batches, 2, max_grad, recorder=recorder)
     assert all(np.isfinite(x).all() for x in model.params)
     again = RnnlmTrainer(build(), SGD(0.5))
     checkpoint.restore(again, OffsetBatches(*TEXT, **SIZES))

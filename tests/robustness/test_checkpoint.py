@@ -28,13 +28,14 @@ from ch06_gated import memorize, train_lstm_lm
 from ch06_gated.better_lstm_lm import BetterLstmLm
 from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
-from common.batching import OffsetBatches, SentenceBatches
-from common.classifier_trainer import ClassifierTrainer, TextBatches
+from common.batching import OffsetBatches, SentenceBatches, TextBatches
+from common.metrics import Accuracy, Perplexity
 from common.npz import NpzReader
 from common.optimizer import SGD, Adam, AdamW, Momentum
-from common.runs import training
 from common.runs.checkpoint import Checkpoint
-from common.trainer import RnnlmTrainer
+from common.runs.options import OPTIMIZERS
+from common.runs.recorder import RunRecorder
+from common.trainer import Trainer
 
 KILLS = int(os.environ.get("RNN_KILLS", "2"))  # in the test of a process that is killed again and again
 
@@ -85,7 +86,7 @@ class Training:
         else:
             self.batches = SentenceBatches(SENTENCES, 3, 4, **sentences)
             self.valid = SentenceBatches(SENTENCES[:4], 2, 4, shuffled=False)
-        self.trainer = (RnnlmTrainer if texts is None else ClassifierTrainer)(self.model, self.optimizer)
+        self.trainer = Trainer(self.model, self.optimizer, metric=Perplexity() if texts is None else Accuracy())
         self.checkpoint = Checkpoint(folder, self.rng, {"name": "a run"}, seconds)
 
     def run(self, epochs=LAST, kill_at=None, resume=False, eval_interval=3, **options):
@@ -102,18 +103,14 @@ class Training:
 
             self.optimizer.update = dying
         try:
-            self.trainer.fit_batches(
-                self.batches,
-                epochs - self.trainer.epoch,
-                0.5,
-                eval_interval,
-                valid=self.valid,
-                lr_decay=2.0,
-                best_path=self.checkpoint.best_path,
-                history_path=self.folder / "history.csv",
-                checkpoint=self.checkpoint,
-                **options,
-            )
+            with RunRecorder(self.checkpoint) as recorder:
+                self.trainer.fit_batches(
+                    *(self.batches, epochs - self.trainer.epoch, 0.5, eval_interval),
+                    valid=self.valid,
+                    lr_decay=2.0,
+                    recorder=recorder,
+                    **options,
+                )
         finally:
             vars(self.optimizer).pop("update", None)
         return self
@@ -201,8 +198,8 @@ def test_killed_while_it_measures(tmp_path, monkeypatch, setting):
         def die(*_, **__):
             raise Killed
 
-        patch.setattr("common.trainer.evaluate", die)
-        patch.setattr("common.trainer.evaluate_windows", die)
+        patch.setattr("common.metrics.evaluate", die)
+        patch.setattr("common.metrics.evaluate_windows", die)
         with pytest.raises(Killed):
             Training(killed, **SETTINGS[setting]).run()
     assert_same_end(Training(killed, **SETTINGS[setting]).run(resume=True), whole)
@@ -418,7 +415,7 @@ def everything(training):
         [x.tobytes() for x in training.model.params],
         [[None if x is None else x.tobytes() for x in state] for state in training.model.state],
         {name: x for name, x in vars(training.optimizer).items() if isinstance(x, (int, float))},
-        json.dumps([training.trainer.state, training.trainer.history]),
+        json.dumps([training.trainer.state_dict(), training.trainer.history]),
         [getattr(training.batches, name) for name in training.batches.state_keys],
         training.rng.bit_generator.state,
     )
@@ -829,7 +826,7 @@ def test_texts_learnt_by_heart_are_not_forgotten(run, text, monkeypatch):
     whole, output = run(memorize.main, *options, "--name", "whole")
     epochs = re.findall("^epoch +([0-9]+) ", output, re.MULTILINE)
     assert 4 < int(epochs[-1]) < 300  # it has ended by itself
-    monkeypatch.setitem(training.OPTIMIZERS, "adam", partial(Dying, **training.OPTIMIZERS["adam"].keywords))
+    monkeypatch.setitem(OPTIMIZERS, "adam", partial(Dying, **OPTIMIZERS["adam"].keywords))
     for lives in (0, 4, 3 * int(epochs[-1]) - 1):  # of three steps an epoch
         monkeypatch.setattr(Dying, "lives", lives)
         how = [*options, "--name", "killed"] if lives == 0 else ["--resume", "runs/killed"]

@@ -16,7 +16,8 @@ from ch05_rnn import train_classifier, train_rnnlm
 from ch06_gated import memorize
 from common.backend import cores
 from common.batching import OffsetBatches, SentenceBatches
-from common.runs.distributed import SINGLE_PROCESS, launched
+from common.evaluation import SINGLE_PROCESS
+from common.runs.distributed import launched
 
 WORKER = Path(__file__).with_name("train_in_ranks.py")
 SECONDS = 30  # in which a training with a dead rank must have ended; 10 times what it takes
@@ -170,7 +171,7 @@ def test_rank_0_alone_writes_and_prints(tmp_path, script, options):
 
 
 def test_one_allreduce_adds_up_all_gradients(tmp_path):
-    gradients, loss, expected = map(int, succeed(2, WORKER, tmp_path, "count", folder=tmp_path).split())
+    loss, gradients, expected = map(int, succeed(2, WORKER, tmp_path, "count", folder=tmp_path).split())
     assert gradients == expected
     assert loss == 8
 

@@ -23,9 +23,9 @@ from ch06_gated.classify import load_classifier
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_classifier import LstmClassifier
 from ch06_gated.lstm_lm import LstmLm
+from ch06_gated.models import load_run
 from common.runs.cli import OneLineParser
-from common.runs.resuming import command_line
-from common.runs.run_folder import load_run
+from common.runs.options import command_line
 from dataset import ag_news, bungo, documents, jawiki, sotu, text_file, word_vectors
 from dataset.corpus import EOS, UNK, DatasetError
 from dataset.tokenizer import SPECIAL, TOKENIZERS, WordTokenizer, load_tokenizer

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from common.runs.run_folder import _read_vocabulary, load_run
+from ch06_gated.models import load_run
+from common.runs.folder import _read_vocabulary
 from dataset import ag_news, documents, jawiki, text_file, word_vectors
 from dataset.corpus import EOS
 from dataset.tokenizer import SPECIAL, SentencePieceTokenizer, load_tokenizer

@@ -15,12 +15,13 @@ import numpy as np
 
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated.lstm_lm import LstmLm
-from common import trainer as trainer_module
 from common.batching import OffsetBatches, SentenceBatches
+from common.evaluation import SINGLE_PROCESS, SingleProcess
 from common.optimizer import SGD, Adam
-from common.runs import distributed
+from common.runs import distributed, recorder
 from common.runs.checkpoint import Checkpoint
-from common.runs.distributed import SINGLE_PROCESS, DataParallel, SingleProcess
+from common.runs.distributed import DataParallel
+from common.runs.recorder import RunRecorder
 from common.trainer import RnnlmTrainer
 
 V = 12
@@ -46,7 +47,7 @@ def build(name: str, ranks: SingleProcess) -> tuple[RnnlmTrainer, OffsetBatches 
     """A trainer, what it trains on, and what it measures."""
     model_class, options, sentences = CASES[name]
     model = model_class(V, 8, 8, **options, dtype=np.float64, rng=np.random.default_rng(1))
-    trainer = RnnlmTrainer(model, SGD(0.5) if name == "plain" else Adam(0.01), ranks)
+    trainer = RnnlmTrainer(model, SGD(0.5) if name == "plain" else Adam(0.01), parallel=ranks)
     if sentences is None:
         batches = OffsetBatches(TEXT[:-1], TEXT[1:], **OFFSET, shard=ranks.shard)
         return trainer, batches, {"valid": (TEXT[:99], TEXT[1:100])}
@@ -94,14 +95,12 @@ def pressed_by_the_last(ranks: DataParallel, step: int):
         count += 1
         return count >= step and ranks.rank == ranks.size - 1
 
-    usual, trainer_module.deferred_interrupt = (
-        trainer_module.deferred_interrupt,
-        contextmanager(lambda: iter([pressed])),
-    )
+    usual = recorder.deferred_interrupt
+    recorder.deferred_interrupt = contextmanager(lambda: iter([pressed]))
     try:
         yield
     finally:
-        trainer_module.deferred_interrupt = usual
+        recorder.deferred_interrupt = usual
 
 
 def stop(ranks: DataParallel, folder: Path) -> None:
@@ -112,10 +111,8 @@ def stop(ranks: DataParallel, folder: Path) -> None:
     for step in (5, 6):
         for name in CASES:
             trainer, batches, valid, checkpoint = begin(name, ranks, folder / f"{name} {step}")
-            with pressed_by_the_last(ranks, step):
-                trainer.fit_batches(
-                    batches, 3, 0.5, 3, **valid, lr_decay=2, checkpoint=checkpoint, best_path=checkpoint.best_path
-                )
+            with pressed_by_the_last(ranks, step), RunRecorder(checkpoint) as keep:
+                trainer.fit_batches(batches, 3, 0.5, 3, **valid, lr_decay=2, recorder=keep)
             assert trainer.interrupted
             assert trainer.iteration == step
 
@@ -137,7 +134,7 @@ def begin(name: str, ranks: DataParallel, run: Path) -> tuple:
     trainer, batches, valid = build(name, ranks)
     if ranks.is_main:
         run.mkdir(exist_ok=True)
-    rng = trainer.model.layers[1].rng.source if "dropout" in name else np.random.default_rng(0)
+    rng = trainer.model.layers[1].rng if "dropout" in name else np.random.default_rng(0)
     return trainer, batches, valid, Checkpoint(run, rng)
 
 
@@ -197,7 +194,8 @@ def fill_the_disk(ranks: DataParallel, folder: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
 
     trainer.optimizer.update = filling_update
-    trainer.fit_batches(batches, 2, checkpoint=checkpoint)
+    with RunRecorder(checkpoint) as keep:
+        trainer.fit_batches(batches, 2, recorder=keep)
 
 
 def interrupt(ranks: DataParallel, folder: Path) -> None:
@@ -228,8 +226,9 @@ def count(ranks: DataParallel, folder: Path) -> None:
 
     ranks.comm = Counting
     trainer, batches, _ = build("plain", ranks)
-    x, t = next(iter(batches))
-    ranks.loss_and_gradients(trainer.model, batches, x, t, 1.0)
+    replica = ranks.replicate(trainer.model, batches)
+    replica.forward(*next(iter(batches)))
+    replica.backward()
     print(*added, sum(g.nbytes for g in trainer.model.grads))
 
 

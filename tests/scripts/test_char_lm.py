@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import RESULTS, SMALL, printed, run_script, write_text
+from helpers import SMALL, write_text
 
 import dataset
 from ch05_rnn import train_rnnlm
 from ch06_gated import generate_text, sentence_probability, train_char_lm
+from ch06_gated.models import load_run
 from common.optimizer import SGD
-from common.runs.run_folder import load_run
 from common.trainer import RnnlmTrainer
 from dataset import bungo
 from dataset.corpus import DatasetError, split_characters
@@ -108,29 +108,18 @@ def test_characters_are_learnt(run, tmp_path):
 def test_without_the_japanese_text_it_is_the_presidents_and_says_so(monkeypatch, installed):
     seen = []
     monkeypatch.setattr(bungo, "is_installed", lambda: installed)
-    monkeypatch.setattr(train_char_lm, "train_language_model", lambda *args: seen.append(args[4]["corpus"]))
+    monkeypatch.setattr(train_char_lm, "train", lambda *args: seen.append(args[6]["corpus"]))
     train_char_lm.main([])
     assert seen == ["bungo" if installed else "sotu"]
 
 
 def test_the_note_is_not_printed_for_a_text_that_was_asked_for(monkeypatch, capsys):
     monkeypatch.setattr(bungo, "is_installed", lambda: False)
-    monkeypatch.setattr(train_char_lm, "train_language_model", lambda *args: None)
+    monkeypatch.setattr(train_char_lm, "train", lambda *args: None)
     train_char_lm.main(["--corpus", "x.txt"])
     assert capsys.readouterr().out == ""
     train_char_lm.main([])
     assert '".[ja]"' in capsys.readouterr().out
-
-
-def test_quick(tmp_path):
-    ended = run_script("train_char_lm.py", "--quick", "--corpus", "sotu", folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    assert sorted(path.name for path in (tmp_path / "runs" / "char-sotu").iterdir()) == RESULTS
-    assert float(printed("test perplexity ", ended.stdout)[0]) < 40  # of some 120 characters
-    ended = run_script("generate_text.py", "runs/char-sotu", "--prompt", "The Un", "--length", 20, folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("The Un")
 
 
 CODE = "def f(x):\n    if x:\n\treturn 1\n\nf(2)\n"

@@ -2,12 +2,9 @@
 
 import io
 import math
-import os
-import subprocess
 import sys
 
 import pytest
-from helpers import ENVIRONMENT, SCRIPTS, write_text
 
 from common.backend import GpuUnavailable
 from common.runs.cli import (
@@ -148,34 +145,3 @@ def test_streams_that_have_no_encoding_are_left_alone(monkeypatch):
     use_utf8()
     print("言葉")
     assert sys.stdout.getvalue() == "言葉\n"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there a pipe that nobody reads is another error")
-@pytest.mark.parametrize(
-    "script",
-    [
-        "train_rnnlm.py --corpus text.txt --quick",
-        "train_custom_loop.py --corpus text.txt --epochs 1000",
-        "memorize.py --corpus text.txt --quick --texts 5 --tokenizer word --interval 1",
-        "train_sine.py --quick",
-        "train_sequences.py --show-every 1",
-        "train_rnnlm.py --help",
-    ],
-)
-@pytest.mark.parametrize("both", [False, True], ids=["stdout", "stdout and stderr"])
-def test_a_reader_that_has_seen_enough_ends_a_script_without_a_word(tmp_path, script, both):
-    write_text(tmp_path / "text.txt")
-    name, *options = script.split()
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, "wb") as pipe:
-        ended = subprocess.run(
-            [sys.executable, SCRIPTS[name], *options],
-            cwd=tmp_path,
-            env=ENVIRONMENT,
-            stdout=pipe,
-            stderr=pipe if both else subprocess.PIPE,
-            timeout=120,
-        )
-    assert ended.returncode in ([0, 141] if "--help" in options else [141])  # of help, argparse itself is silent
-    assert not ended.stderr

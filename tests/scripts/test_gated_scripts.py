@@ -14,11 +14,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from helpers import (
-    NOT_POSITIVE,
     RESULTS,
     SMALL,
     assert_one_line,
-    cases,
     normal,
     perplexities,
     printed,
@@ -41,13 +39,14 @@ from ch06_gated import (
 )
 from ch06_gated.gru_lm import GruLm
 from ch06_gated.lstm_lm import LstmLm
+from ch06_gated.models import MODELS, load_run
 from common.batching import OffsetBatches
 from common.evaluation import evaluate, perplexity
 from common.functions import log_softmax, sigmoid
 from common.layers import split
 from common.optimizer import Adam
-from common.runs import plotting, training
-from common.runs.run_folder import MODELS, Run, load_run
+from common.runs import tasks
+from common.runs.folder import Run
 from common.time_layers import TimeGRU, TimeLSTM
 from common.trainer import RnnlmTrainer
 
@@ -61,24 +60,21 @@ EACH_READING = pytest.mark.parametrize("main", READING, ids=lambda main: main.__
 @pytest.fixture
 def figures(monkeypatch):
     """All figures that are drawn, in a list."""
-    drawn, make = [], plotting._figure
+    drawn, make = [], show_gates.new_figure
 
     def kept(*size):
         drawn.append(make(*size))
         return drawn[-1]
 
-    monkeypatch.setattr(plotting, "_figure", kept)
+    for script in (show_gates, gradient_through_time):
+        monkeypatch.setattr(script, "new_figure", kept)
     return drawn
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Trainings that leave no learning curve, which takes longer than they do."""
-    monkeypatch.setattr(training, "plot_learning_curve", lambda *args: None)
-
-
-def script_of(name):
-    return f"train_{name.replace('-', '_')}_lm.py"
+    monkeypatch.setattr(tasks, "plot_learning_curve", lambda *args: None)
 
 
 def options_of(folder):
@@ -91,53 +87,6 @@ def change_options(folder, **changes):
 
 
 # Training
-
-
-@pytest.fixture(scope="module", params=TRAINING)
-def quick(request, tmp_path_factory):
-    """One ``--quick`` run of a script that trains."""
-    folder = tmp_path_factory.mktemp("quick")
-    ended = run_script(script_of(request.param), "--quick", folder=folder)
-    results = folder / "runs" / f"{request.param}-sotu"
-    return SimpleNamespace(ended=ended, output=ended.stdout, results=results)
-
-
-def test_quick_ends_well_and_leaves_its_results(quick):
-    assert quick.ended.returncode == 0, quick.ended.stderr
-    assert quick.ended.stderr == ""
-    assert sorted(path.name for path in quick.results.iterdir()) == RESULTS
-
-
-def test_quick_learns(quick):
-    first, second, *_, test = map(float, perplexities(quick.output))
-    assert first > second
-    assert 30 < test < 300  # a model that has learned nothing would be as unsure as of all 502 words
-    [sample] = re.findall(r"^> (.*)$", quick.output, re.MULTILINE)
-    assert "<unk>" not in sample
-    assert "<eos>" not in sample
-
-
-@pytest.fixture(scope="module")
-def sotu():
-    return dataset.load("sotu", 500)
-
-
-def test_the_model_of_quick_can_be_had_again(quick, sotu):
-    trained = load_run(quick.results)
-    ids = sotu.test[:20_000]
-    assert trained.id_to_word == sotu.id_to_word
-    assert printed("test perplexity ", quick.output) == [
-        f"{perplexity(evaluate(trained.model, ids[:-1], ids[1:])):.2f}"
-    ]
-
-
-@pytest.mark.usefixtures("undrawn")
-@EACH_TRAINING
-def test_one_seed_gives_the_same_perplexities_and_another_gives_others(run, text, name):
-    options = ["--corpus", text, *SMALL, "--dropout", 0.1]
-    first, other, again = (perplexities(run(TRAINING[name], *options, "--seed", seed)[1]) for seed in (0, 1, 0))
-    assert first == again
-    assert first != other
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -207,26 +156,6 @@ def test_a_summed_loss_is_a_mean_loss_with_other_numbers(run, text, name, rate, 
     assert perplexities(summed) != perplexities(neither)
 
 
-def test_tied_weights_of_different_sizes_are_refused_in_one_line(error_line, text, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    line = error_line(train_better_lstm_lm.main, ["--corpus", str(text), "--hidden-size", "8"])
-    assert "tied weights need wordvec_size = hidden_size, got 200 and 8" in line
-    assert not Path("runs").exists()
-
-
-@cases(
-    {
-        "--layers": NOT_POSITIVE,
-        "--init-range": [*NOT_POSITIVE, "nan", "inf"],
-        "--forget-bias": ["-11", "11", "nan", "much"],
-        "--loss": ["median", ""],
-        "--dropout": ["1", "-0.1"],
-    }
-)
-def test_bad_values_of_a_training_are_one_line(error_line, option, value):
-    assert f"argument {option}: " in error_line(train_lstm_lm.main, [f"{option}={value}"])
-
-
 @pytest.mark.parametrize(
     ("name", "option"), [("gru", "--peepholes"), ("gru", "--forget-bias=1"), ("lstm", "--reset-after")]
 )
@@ -237,27 +166,6 @@ def test_options_of_another_cell_are_unknown(error_line, name, option):
 def test_an_init_range_too_wide_for_random_numbers_is_one_line(error_line, text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     error_line(train_lstm_lm.main, ["--corpus", str(text), *map(str, SMALL), "--init-range", "1e308"])
-
-
-OWN_OPTIONS = {
-    train_lstm_lm.main: "layers locked-dropout tie-weights init-range forget-bias peepholes loss",
-    train_gru_lm.main: "layers locked-dropout tie-weights init-range reset-after loss",
-    train_better_lstm_lm.main: "layers locked-dropout tie-weights init-range forget-bias peepholes loss",
-    generate_text.main: "prompt length texts temperature top-k top-p keep-going seed",
-    sentence_probability.main: "",
-    gradient_through_time.main: "corpus vocab-size wordvec-size hidden-size forget-bias time-size windows epochs "
-    "train-words lr seed output show quick",
-    show_gates.main: "sentence layer units output show",
-}
-
-
-@pytest.mark.parametrize("main", OWN_OPTIONS, ids=lambda main: main.__module__.split(".")[1])
-def test_help_names_every_option(capsys, main):
-    with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    assert stop.value.code == 0
-    described = re.findall(r"^  --([\w-]+)", capsys.readouterr().out, re.MULTILINE)
-    assert set(OWN_OPTIONS[main].split()) <= set(described)
 
 
 # The folder of a run
@@ -663,20 +571,6 @@ def test_characters_are_written_without_spaces_between_them_in_any_locale(traine
     assert list(tmp_path.iterdir()) == []
 
 
-@cases(
-    {
-        "--length": [*NOT_POSITIVE, "1.5"],
-        "--texts": NOT_POSITIVE,
-        "--temperature": [*NOT_POSITIVE, "nan", "inf"],
-        "--top-k": [*NOT_POSITIVE, "2.5"],
-        "--top-p": [*NOT_POSITIVE, "1.01", "nan"],
-        "--seed": ["-1", "luck", ""],
-    }
-)
-def test_bad_values_for_a_text_are_one_line(trained, error_line, option, value):
-    assert f"argument {option}: " in error_line(generate_text.main, [str(trained["lstm"].folder), f"{option}={value}"])
-
-
 @pytest.mark.filterwarnings("error")
 def test_the_lowest_temperature_is_greedy(run, trained):
     options = ["--length", 5, "--keep-going"]
@@ -971,11 +865,6 @@ def test_gradients_on_a_short_text_are_one_line(error_line, tmp_path, monkeypatc
     line = error_line(gradient_through_time.main, ["--corpus", str(path), "--time-size", "50"])
     assert "one batch needs" in line
     assert [file.name for file in tmp_path.iterdir()] == ["short.txt"]
-
-
-@cases({"--windows": NOT_POSITIVE, "--time-size": NOT_POSITIVE, "--train-words": NOT_POSITIVE, "--lr": ["0", "inf"]})
-def test_bad_values_for_gradients_are_one_line(error_line, option, value):
-    assert f"argument {option}: " in error_line(gradient_through_time.main, [f"{option}={value}"])
 
 
 # show_gates.py

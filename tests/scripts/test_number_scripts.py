@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from helpers import GRADIENT_ERROR, NOT_POSITIVE, assert_one_line, cases, run_script
+from helpers import GRADIENT_ERROR, NOT_POSITIVE, cases
 from matplotlib.image import imread
 
 from ch06_gated import train_sequences, train_sine
@@ -14,7 +14,6 @@ from ch06_gated.train_sequences import numbers, recite
 from ch06_gated.train_sine import free_run, make_network, random_windows, sine
 from common.functions import softmax
 from common.gradient_check import check_gradients
-from common.runs import plotting
 
 # Sine
 
@@ -72,7 +71,7 @@ def test_running_free_is_hearing_what_was_said():
 
 def test_the_sine_wave_is_learnt_and_drawn(run, monkeypatch):
     drawn = []
-    plot = plotting.plot_waves
+    plot = train_sine.plot_waves
     monkeypatch.setattr(train_sine, "plot_waves", lambda panels, path: drawn.append(panels) or plot(panels, path))
     errors, output = run(train_sine.main, "--epochs", 60, "--free-cycles", 2)
     assert list(errors) == ["1-5-1", "1-2-1"]
@@ -87,20 +86,6 @@ def test_the_sine_wave_is_learnt_and_drawn(run, monkeypatch):
         assert title.startswith(name)
         assert len(truth) == 150
         assert float(((truth[50:] - said) ** 2).mean()) == pytest.approx(error, rel=1e-5)
-
-
-def test_sine_seeds(run):
-    options = ["--epochs", 2]
-    first, other, again = (run(train_sine.main, *options, "--seed", seed)[0] for seed in (0, 1, 0))
-    assert first == again
-    assert first["1-5-1"] != other["1-5-1"]
-
-
-def test_sine_quick(tmp_path):
-    ended = run_script("train_sine.py", "--quick", folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    assert "picture in runs/sine/sine.png" in ended.stdout
 
 
 BAD_SINES = {
@@ -120,10 +105,6 @@ BAD_SINES = {
 def test_bad_values_for_a_sine_are_one_line(error_line, tmp_path, monkeypatch, option, value):
     monkeypatch.chdir(tmp_path)
     error_line(train_sine.main, ["--epochs", "1", "--cycles", "10", option, value])
-
-
-def test_bad_sines_in_a_process(tmp_path):
-    assert_one_line(run_script("train_sine.py", "--epochs", "0", folder=tmp_path), "train_sine.py")
 
 
 # Two sequences
@@ -175,14 +156,6 @@ def test_sequences_of_ones_own_of_any_lengths(run):
     assert steps < 1000
 
 
-def test_sequences_quick(tmp_path):
-    ended = run_script("train_sequences.py", "--quick", folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    assert "both sequences are perfect after" in ended.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("text", ["", "1", "1 two", "1 -2", "1 1000", "1.5 2"])
 def test_what_is_no_sequence_is_refused(error_line, text):
     assert "expected two or more whole numbers" in error_line(train_sequences.main, ["--sequences", "1 2", text])
@@ -191,18 +164,3 @@ def test_what_is_no_sequence_is_refused(error_line, text):
 
 def test_sequences_that_begin_alike_are_one_line(error_line):
     assert "both sequences begin with 1" in error_line(train_sequences.main, ["--sequences", "1 2 3", "1 3"])
-
-
-BAD_TRAININGS = {
-    "--wordvec-size": NOT_POSITIVE,
-    "--hidden-size": NOT_POSITIVE,
-    "--lr": NOT_POSITIVE,
-    "--max-steps": NOT_POSITIVE,
-    "--show-every": NOT_POSITIVE,
-    "--seed": ["-1"],
-}
-
-
-@cases(BAD_TRAININGS)
-def test_bad_values_for_sequences_are_one_line(error_line, option, value):
-    error_line(train_sequences.main, ["--max-steps", "1", option, value])

@@ -9,7 +9,8 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.image import imread
 
-from common.runs import plotting
+from ch06_gated import gradient_through_time, show_gates, train_sine
+from common.runs import plotting, tasks
 
 
 @pytest.fixture
@@ -21,14 +22,14 @@ def no_fonts(monkeypatch):
 
 
 PLOTS = {
-    "maps": lambda word, path: plotting.plot_maps({"state": np.eye(2)}, [1, 2], ["the", word], path, "title"),
-    "title": lambda word, path: plotting.plot_maps({"state": np.eye(2)}, [1, 2], ["the", "cat"], path, word),
-    "confusion": lambda word, path: plotting.plot_confusion(np.eye(2, dtype=int), ["the", word], path),
+    "maps": lambda word, path: show_gates.plot_maps({"state": np.eye(2)}, [1, 2], ["the", word], path, "title"),
+    "title": lambda word, path: show_gates.plot_maps({"state": np.eye(2)}, [1, 2], ["the", "cat"], path, word),
+    "confusion": lambda word, path: tasks.plot_confusion(np.eye(2, dtype=int), ["the", word], path, "title"),
     "curve": lambda word, path: plotting.plot_learning_curve(
         [{"epoch": 1, "train_perplexity": 9.0, "valid_perplexity": 8.0}], path, word
     ),
-    "gradients": lambda word, path: plotting.plot_gradient_norms({word: {"RNN": [1.0, 0.5]}}, path),
-    "waves": lambda word, path: plotting.plot_waves({word: (np.zeros(4), np.zeros(2))}, path),
+    "gradients": lambda word, path: gradient_through_time.plot_gradient_norms({word: {"RNN": [1.0, 0.5]}}, path),
+    "waves": lambda word, path: train_sine.plot_waves({word: (np.zeros(4), np.zeros(2))}, path),
 }
 
 
@@ -78,10 +79,10 @@ def test_a_font_that_was_installed_meanwhile_is_found(tmp_path, capsys, monkeypa
     ("word", "shown"), [(" ", "␣"), ("\t", "\\t"), ("\u3000", "\\u3000"), ("a b", "a b"), ("猫", "猫"), ("", "")]
 )
 def test_spaces_can_be_seen(word, shown):
-    assert plotting._visible(word) == shown
+    assert show_gates.visible(word) == shown
 
 
 def test_matplotlib_is_imported_when_a_picture_is_drawn():
-    code = "import sys, common.runs.training, ch06_gated.show_gates; print('matplotlib' in sys.modules)"
+    code = "import sys, common.runs.course, ch06_gated.show_gates; print('matplotlib' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "False\n"

@@ -1,600 +1,199 @@
-"""The scripts, run as a user runs them: what they print and write, and what they say to bad input."""
+"""What every script must do, over the table of all scripts (table.py)."""
 
-import csv
-import json
 import os
-import random
 import re
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import (
-    ENVIRONMENT,
-    NOT_POSITIVE,
-    RESULTS,
-    SCRIPTS,
-    SMALL,
-    assert_one_line,
-    cases,
-    perplexities,
-    printed,
-    run_script,
-    write_text,
-)
+from helpers import ENVIRONMENT, assert_one_line, run_script, write_text
 from matplotlib.image import imread
+from oracles import strict_cupy
+from table import BAD_VALUES, ROOT, SCRIPTS, call, id_of, main_of, weights
 
-import dataset
-from ch05_rnn import train_custom_loop, train_rnnlm
-from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from common.evaluation import evaluate, perplexity
-from common.trainer import FIELDS
+from common.model import Model
+from common.optimizer import Optimizer
 
-BOTH = pytest.mark.parametrize("main", [train_rnnlm.main, train_custom_loop.main], ids=["rnnlm", "custom_loop"])
-
-# What they print and write
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """One run of ``train_rnnlm.py --quick``."""
-    folder = tmp_path_factory.mktemp("quick")
-    ended = run_script("train_rnnlm.py", "--quick", folder=folder)
-    return SimpleNamespace(ended=ended, output=ended.stdout, folder=folder, results=folder / "runs" / "rnnlm-sotu")
+TRAINED = [name for name, script in SCRIPTS.items() if script.small is not None]
+RESUMED = [name for name, script in SCRIPTS.items() if "resume" in script.options]
+each_script = pytest.mark.parametrize("script", SCRIPTS, ids=id_of)
+each_that_trains = pytest.mark.parametrize("script", TRAINED, ids=id_of)
 
 
-def test_quick_ends_well(quick):
-    assert quick.ended.returncode == 0, quick.ended.stderr
-    assert quick.ended.stderr == ""
-    assert sorted(path.name for path in quick.results.iterdir()) == RESULTS
-    assert f"results in {Path('runs') / 'rnnlm-sotu'}: {', '.join(RESULTS)}" in quick.output
+def assert_same(found, expected):
+    """Check that two runs have the same value, lines and arrays, to the last bit."""
+    assert str(found[0]) == str(expected[0])  # of arrays, too
+    assert found[1] == expected[1]
+    assert list(found[2]) == list(expected[2])
+    assert all(np.array_equal(a, b) for a, b in zip(found[2].values(), expected[2].values()))
 
 
-def test_quick_learns(quick):
-    first, second, *_, test = map(float, perplexities(quick.output))
-    assert first > second
-    # A model that has learned nothing would be as unsure as of all 502 words.
-    assert 50 < test < 300
-    [sample] = re.findall(r"^> (.*)$", quick.output, re.MULTILINE)
-    assert "<unk>" not in sample
-    assert "<eos>" not in sample
+def test_every_script_is_in_the_table():
+    found = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("ch*/*.py") if "__main__" in p.read_text("utf-8")}
+    assert found == set(SCRIPTS)
 
 
-def test_history_is_what_was_printed(quick):
-    with open(quick.results / "history.csv", encoding="utf-8", newline="") as file:
-        records = list(csv.DictReader(file))
-    assert tuple(records[0]) == FIELDS
-    valid = [record["valid_perplexity"] for record in records if record["valid_perplexity"]]
-    assert [f"{float(number):.2f}" for number in valid] == printed("epoch .* valid perplexity +", quick.output)
-    assert len(valid) == 2
-    assert float(records[-1]["epoch"]) == 2
-    assert int(records[-1]["iteration"]) == 2 * (19_999 // (20 * 35))
+@each_script
+def test_help_names_every_option(script, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main_of(script)(["--help"])
+    assert stop.value.code == 0
+    described = re.findall(r"^  --([\w-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(described) == sorted(SCRIPTS[script].options.split())
 
 
-def test_learning_curve_is_a_picture(quick):
-    picture = imread(quick.results / "learning_curve.png")
-    assert picture.shape[:2] == (540, 840)
-    assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 10  # something is drawn
-
-
-def test_options_and_vocabulary_are_kept_with_the_weights(quick):
-    options = json.loads((quick.results / "options.json").read_text(encoding="utf-8"))
-    vocabulary = json.loads((quick.results / "vocabulary.json").read_text(encoding="utf-8"))
-    assert options["corpus"] == "sotu"
-    assert options["seed"] == 0
-    assert options["corpus_sha256"][:12] in quick.output
-    assert vocabulary[:3] == ["<unk>", "<eos>", "the"]
-    assert len(vocabulary) == len(set(vocabulary)) == 502
-    with np.load(quick.results / "best_weights.npz") as weights:
-        assert weights["embed_W"].shape == (502, options["wordvec_size"])
-        assert weights["rnn_Wh"].shape == (options["hidden_size"], options["hidden_size"])
-
-
-def test_same_seed_same_perplexities_in_another_process(quick, tmp_path):
-    again = run_script("train_rnnlm.py", "--quick", "--seed", 0, "--name", "again", folder=tmp_path)
-    assert perplexities(again.stdout) == perplexities(quick.output)
-    assert len(perplexities(again.stdout)) == 5
-    assert sorted(path.name for path in (tmp_path / "runs" / "again").iterdir()) == RESULTS
-
-
-def test_another_seed_gives_other_perplexities(run, text):
-    runs = [run(train_rnnlm.main, "--corpus", text, *SMALL, "--seed", seed)[1] for seed in (0, 1, 0)]
-    first, other, again = map(perplexities, runs)
-    assert first == again
-    assert not set(first) & set(other)
-
-
-def test_weights_of_a_run_give_its_test_perplexity_again(quick, run):
-    sizes = ["--wordvec-size", 32, "--hidden-size", 32, "--vocab-size", 500, "--max-words", 20_000]
-    weights = ["--weights", quick.results / "best_weights.npz"]
-    _, output = run(train_rnnlm.main, *weights, *sizes, "--epochs", 0, "--seed", 7)
-    assert printed("test perplexity ", output) == printed("test perplexity ", quick.output)
-    assert "epoch" not in output
-
-
-def test_training_goes_on_from_weights(run, text):
-    options = ["--corpus", text, *SMALL, "--name", "same"]
-    start, _ = run(train_rnnlm.main, *options, "--epochs", 5)
-    weights = Path("runs/same/best_weights.npz")
-    end, _ = run(train_rnnlm.main, *options, "--epochs", 5, "--weights", weights)
-    assert end < start
-
-
-def test_measuring_writes_nothing(run, text):
-    options = ["--corpus", text, *SMALL]
-    trained, _ = run(train_rnnlm.main, *options)
-    before = {path: path.read_bytes() for path in Path("runs/rnnlm-text").iterdir()}
-    weights = ["--weights", Path("runs/rnnlm-text/best_weights.npz")]
-    assert run(train_rnnlm.main, *options, *weights, "--epochs", 0)[0] == trained
-    assert run(train_rnnlm.main, *options, *weights, "--epochs", 0, "--name", "new")[0] == trained
-    assert {path: path.read_bytes() for path in Path("runs").rglob("*.*")} == before
-
-
-def test_learning_rate_is_divided_from_an_epoch_on(run, text):
-    options = ["--corpus", text, *SMALL, "--epochs", 4, "--lr-decay", 2, "--decay-after", 2]
-    _, output = run(train_rnnlm.main, *options)
-    assert re.findall(r"^epoch .* lr (\S+)", output, re.MULTILINE) == ["1", "1", "0.5", "0.25"]
-
-
-def test_the_best_weights_are_tested_not_the_last(run, text):
-    # Steps so long that the valid perplexity goes up and down.
-    options = ["--corpus", text, *SMALL, "--lr", 20, "--max-grad", 5, "--lr-decay", 1]
-    found, output = run(train_rnnlm.main, *options, "--epochs", 6)
-    valid = list(map(float, printed("epoch .* valid perplexity +", output)))
-    assert min(valid) < valid[-1]
-    corpus = dataset.load(str(text))
-    model = SimpleRnnlm(len(corpus.id_to_word), 8, 8)
-    model.load("runs/rnnlm-text/best_weights.npz")
-    valid_again, test_again = (perplexity(evaluate(model, ids[:-1], ids[1:])) for ids in (corpus.valid, corpus.test))
-    assert f"{valid_again:.2f}" == f"{min(valid):.2f}"
-    assert test_again == found
-
-
-@BOTH
-def test_labels_are_the_next_words(run, tmp_path, main):
-    # The first word of a line is any of 16; what follows, its partner and <eos>, is certain. So the perplexity is
-    # 16^(1/3) = 2.5 in the end. It would be 1 for labels that are the words themselves, 6.3 for words further on.
-    rng = random.Random(0)
-    first_words = [rng.randrange(16) for _ in range(1000)]
-    path = tmp_path / "pairs.txt"
-    path.write_text("".join(f"x{i} y{i}\n" for i in first_words), encoding="utf-8")
-    options = ["--corpus", path, "--wordvec-size", 16, "--hidden-size", 16, "--lr", 1, "--time-size", 5, "--epochs", 20]
-    found, _ = run(main, *options)
-    assert 2.3 < found < 3.5
-
-
-@pytest.mark.parametrize("options", [["--tie-weights"], ["--dropout", 0.3], ["--restart"], ["--max-grad", 100]])
-def test_options_change_the_training(run, text, options):
-    plain, _ = run(train_rnnlm.main, "--corpus", text, *SMALL)
-    changed, _ = run(train_rnnlm.main, "--corpus", text, *SMALL, *options)
-    assert changed != plain
-    assert changed < 19  # words of the vocabulary
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamw"])
-def test_all_optimizers_learn(run, text, optimizer):
-    rate = {"sgd": 5, "momentum": 1, "adam": 0.02, "adamw": 0.02}[optimizer]
-    before, _ = run(train_rnnlm.main, "--corpus", text, *SMALL, "--epochs", 0)
-    after, _ = run(train_rnnlm.main, "--corpus", text, *SMALL, "--epochs", 4, "--optimizer", optimizer, "--lr", rate)
-    assert after < 0.5 * before
-
-
-def test_japanese_by_character(tmp_path):
-    path = tmp_path / "neko.txt"
-    path.write_text("吾輩は猫である。\n名前はまだ無い。\n" * 150, encoding="utf-8")
-    ended = run_script("train_rnnlm.py", "--corpus", path, "--unit", "char", "--quick", folder=tmp_path)
+@each_that_trains
+def test_quick_in_a_process_of_a_poor_locale(script, tmp_path):
+    table, working = SCRIPTS[script], tmp_path / "folder"
+    working.mkdir()
+    write_text(working / "text.txt")
+    ended = run_script(script, "--quick", *table.quick, folder=working)
     assert ended.returncode == 0, ended.stderr
-    assert float(printed("test perplexity ", ended.stdout)[0]) < 15  # of 16 characters and two markers
-    [sample] = re.findall(r"^> (.*)$", ended.stdout, re.MULTILINE)
-    assert sample
-    assert set(sample) <= set("吾輩は猫である。名前はまだ無い。")  # printed as they are, even in an ASCII locale
-    vocabulary = json.loads((tmp_path / "runs/rnnlm-neko/vocabulary.json").read_text(encoding="utf-8"))
-    assert "猫" in vocabulary
+    assert ended.stderr == ""
+    if table.folder is not None:
+        results = working / "runs" / table.folder
+        assert sorted(path.name for path in results.iterdir()) == sorted(table.results)
+        for picture in results.glob("*.png"):
+            picture = imread(picture)
+            assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 10  # something is drawn
+    if "results in" in ended.stdout:
+        assert f"results in {Path('runs', table.folder)}: {', '.join(table.results)}\n" in ended.stdout
+    if table.figure is not None:
+        pattern, low, high = table.figure
+        *_, last = re.findall(rf"^{pattern}(\d+\.\d+)", ended.stdout, re.MULTILINE)
+        assert low < float(last) < high
+    for sample in re.findall(r"^> (.*)$", ended.stdout, re.MULTILINE):
+        assert "<" not in sample  # <unk> and <eos> are never written
 
 
+@each_that_trains
+def test_one_seed_gives_the_same_and_another_gives_another(script, folder, capsys):
+    first, other, again = (call(capsys, script, "--seed", seed) for seed in (0, 1, 0))
+    assert_same(again, first)
+    assert str(other[0]) != str(first[0]) or script.endswith("sequences.py")  # which counts steps
+
+
+@pytest.mark.parametrize("script", RESUMED, ids=id_of)
+def test_a_training_that_was_stopped_goes_on(script, folder, capsys):
+    whole, _, arrays = call(capsys, script, "--epochs", 3, name="whole")
+    call(capsys, script, "--epochs", 1, name="short")
+    found = main_of(script)(["--resume", "runs/short", "--epochs", "3"])
+    assert "going on after 1.00 epochs" in capsys.readouterr().out
+    assert found == whole
+    assert_same((found, "", weights("short")), (whole, "", arrays))
+
+
+@each_script
+def test_a_bad_value_is_one_line(script, error_line, folder):
+    good = dict(word.split("=") for word in SCRIPTS[script].good.split())
+    for option in SCRIPTS[script].options.split():
+        for value in BAD_VALUES.get(option, []):
+            if good.get(option) != value:
+                assert f"argument --{option}: " in error_line(main_of(script), [f"--{option}={value}"])
+    assert not Path("runs").exists()
+
+
+def test_every_option_with_a_value_has_bad_values_in_the_table():
+    flags = {
+        "quick",
+        "gpu",
+        "mpi",
+        "watch",
+        "restart",
+        "padded",
+        "bucketed",
+        "locked-dropout",
+        "tie-weights",
+        "peepholes",
+    }
+    flags |= {"reset-after", "bidirectional", "fixed-embedding", "skip-bad-steps", "show", "keep-going"}
+    text = {"corpus", "name", "weights", "resume", "text", "output", "train-file", "test-file", "embeddings", "prompt"}
+    text |= {"sentence", "sequences"}
+    known = set(BAD_VALUES) | flags | text
+    assert {option for script in SCRIPTS.values() for option in script.options.split()} == known
+
+
+@each_script
+def test_an_unknown_option_is_one_line(script, error_line):
+    assert "--colour" in error_line(main_of(script), ["folder"] * (not SCRIPTS[script].small) + ["--colour"])
+
+
+@pytest.mark.parametrize("script", [s for s in TRAINED if "corpus" in SCRIPTS[s].options.split()], ids=id_of)
+def test_a_text_that_cannot_be_read_is_one_line(script, error_line, folder):
+    if "train-file" in SCRIPTS[script].options:
+        line = error_line(main_of(script), ["--corpus", "ag_news", "--train-file", "missing.txt"])
+    else:
+        line = error_line(main_of(script), ["--corpus", "missing.txt"])
+    assert "missing.txt" in line
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("script", ["ch05_rnn/train_rnnlm.py", "ch06_gated/train_sine.py"])
+def test_an_error_in_a_process_is_one_line(script, tmp_path):
+    for options in (["--epochs", "some"], ["--colour"], ["--corpus", "猫.txt"]):
+        assert_one_line(run_script(script, *options, folder=tmp_path), script.split("/")[1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a pipe that nobody reads is another error")
+@pytest.mark.parametrize("both", [False, True], ids=["stdout", "stdout and stderr"])
 @pytest.mark.parametrize(
-    "name",
+    "script",
     [
-        "my text",
-        "texte d’été",
-        "$x^{$",  # would be a formula in a picture
-        "猫",
-        pytest.param(
-            "half \udce9",  # é in an encoding that is not UTF-8
-            marks=pytest.mark.skipif(sys.platform != "linux", reason="file names are always Unicode"),
-        ),
+        "ch05_rnn/train_rnnlm.py --corpus text.txt --quick",
+        "ch05_rnn/sentence_rnn.py --corpus text.txt --show-every 1",
+        "ch06_gated/memorize.py --corpus text.txt --quick --texts 5 --tokenizer word --interval 1",
+        "ch06_gated/train_sine.py --quick",
+        "ch06_gated/train_sequences.py --show-every 1",
+        "ch05_rnn/train_rnnlm.py --help",
     ],
 )
-@pytest.mark.filterwarnings("error")
-def test_any_file_name_will_do(run, tmp_path, name):
-    path = write_text(tmp_path / f"{name}.txt")
-    run(train_rnnlm.main, "--corpus", path, *SMALL, "--epochs", 1)
-    assert sorted(file.name for file in Path(f"runs/rnnlm-{name}").iterdir()) == RESULTS
+def test_a_reader_that_has_seen_enough_ends_a_script_without_a_word(folder, script, both):
+    name, *options = script.split()
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        ended = subprocess.run(
+            [sys.executable, ROOT / name, *options],
+            env=ENVIRONMENT,
+            stdout=pipe,
+            stderr=pipe if both else subprocess.PIPE,
+            timeout=120,
+        )
+    assert ended.returncode in ([0, 141] if "--help" in options else [141])  # of help, argparse itself is silent
+    assert not ended.stderr
 
 
-def test_quick_leaves_options_that_are_given(run, text):
-    _, output = run(train_rnnlm.main, "--corpus", text, "--quick", "--epochs", 3, "--samples", 0)
-    assert len(printed("epoch .* valid perplexity +", output)) == 3
-
-
-def test_custom_loop_quick(tmp_path):
-    ended = run_script("train_custom_loop.py", "--quick", folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    assert ended.stdout.startswith("corpus size: 1000, vocabulary size: 413\n")
-    found = list(map(float, printed(r"epoch +\d+  perplexity ", ended.stdout)))
-    assert len(found) == 10
-    assert found[0] > 300
-    assert 100 < found[-1] < 200  # far lower, and it would know more than it can
-    assert list(tmp_path.iterdir()) == []  # all it does is print
-
-
-def test_custom_loop_seeds(run, text):
-    options = ["--corpus", text, "--epochs", 2]
-    first, other, again = (run(train_custom_loop.main, *options, "--seed", seed) for seed in (0, 1, 0))
-    assert first == again
-    assert first[0] != other[0]
-    assert printed("epoch   2  perplexity ", first[1]) == [f"{first[0]:.2f}"]
-
-
-@pytest.mark.usefixtures("data_dir")
-def test_custom_loop_learns_a_thousand_words_of_ptb_by_heart(run):
-    last, output = run(train_custom_loop.main, "--corpus", "ptb", "--epochs", 100, "--seed", 0)
-    assert output.startswith("corpus size: 1000, vocabulary size: 418\n")
-    assert last < 7
-    assert float(printed("epoch  20  perplexity ", output)[0]) < 200
-
-
-@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send on Windows")
-def test_ctrl_c_ends_the_training_not_the_program(tmp_path, text):
-    command = [sys.executable, SCRIPTS["train_rnnlm.py"], "--corpus", text, *SMALL, "--epochs", 100_000]
-    process = subprocess.Popen(
-        list(map(str, command)),
-        cwd=tmp_path,
-        env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        # A shell that starts the tests in the background lets them, and so this process, ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    alarm = threading.Timer(60, process.kill)
-    alarm.start()
-    try:
-        with process:
-            output = ""
-            for line in process.stdout:
-                output += line
-                if line.startswith("epoch"):
-                    process.send_signal(signal.SIGINT)
-                    break
-            output += process.stdout.read()
-    finally:
-        alarm.cancel()
-        process.kill()
-    assert process.returncode == 0, output
-    assert "Traceback" not in output
-    assert "interrupted: training ends here" in output
-    [found] = printed("test perplexity ", output)
-    results = tmp_path / "runs" / "rnnlm-text"
-    assert sorted(path.name for path in results.iterdir()) == RESULTS
-    # The weights that were kept are those that were measured.
-    again = run_script(
-        "train_rnnlm.py",
-        "--corpus",
-        text,
-        *SMALL,
-        "--epochs",
-        0,
-        "--weights",
-        results / "best_weights.npz",
-        folder=tmp_path,
-    )
-    assert printed("test perplexity ", again.stdout) == [found]
-
-
-def test_ctrl_c_while_the_first_weights_are_written(run, text, monkeypatch):
-    replace = os.replace
-
-    def interrupt(old, new):
-        if "weights" not in str(new):
-            return replace(old, new)
-        monkeypatch.setattr(os, "replace", replace)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupt)
-    _, output = run(train_rnnlm.main, "--corpus", text, *SMALL)
-    assert "interrupted" in output
-    assert printed("test perplexity ", output)
-
-
-OPTIONS = {
-    "train_custom_loop.py": "corpus corpus-size wordvec-size hidden-size batch-size time-size epochs lr seed quick",
-    "train_rnnlm.py": "corpus unit vocab-size max-words wordvec-size hidden-size dropout tie-weights weights epochs "
-    "batch-size time-size optimizer lr lr-decay decay-after max-grad restart eval-interval seed gpu name samples "
-    "sample-words temperature quick",
-}
-
-
-@pytest.mark.parametrize("script", OPTIONS)
-def test_help_names_every_option(tmp_path, script):
-    ended = run_script(script, "--help", folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    described = re.findall(r"^  --([\w-]+)", ended.stdout, re.MULTILINE)
-    assert set(OPTIONS[script].split()) <= set(described)
-
-
-# Bad input: one line, exit code 2, and nothing written
+# On the strict stand-in for CuPy. NumPy takes the GPU's path (``same_path`` in conftest.py), so bits can be compared
 
 
 @pytest.fixture
-def fail(error_line, tmp_path, monkeypatch):
-    """A function that runs ``main`` in a folder of its own, and returns the one line with which it fails."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(main, *options):
-        line = error_line(main, [str(option) for option in options])
-        assert not Path("runs").exists()
-        return line
-
-    return call
-
-
-CORPORA = {
-    "empty": (b"", "has 0 words in 0 lines"),
-    "blank lines": (b"\n\n \n", "has 0 words in 0 lines"),
-    "one word": (b"word", "has 1 words in 1 lines"),
-    "two lines": (b"one two\nthree\n", "has 3 words in 2 lines"),
-    "Shift JIS": ("一\n二\n三\n".encode("shift_jis"), "is not UTF-8 text"),
-    "UTF-16": ("one\ntwo\nthree\n".encode("utf-16"), "is not UTF-8 text"),
-    "a picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not UTF-8 text"),
-}
-
-
-@BOTH
-@pytest.mark.parametrize("kind", CORPORA)
-def test_bad_corpus(fail, tmp_path, main, kind):
-    content, reason = CORPORA[kind]
-    path = tmp_path / "bad.txt"
-    path.write_bytes(content)
-    assert f"{path} {reason}" in fail(main, "--corpus", path)
-
-
-@BOTH
-@pytest.mark.parametrize("name", ["missing.txt", "."])
-def test_corpus_that_cannot_be_read(fail, tmp_path, main, name):
-    assert f"cannot read {tmp_path / name}" in fail(main, "--corpus", tmp_path / name)
-
-
-@BOTH
-def test_corpus_shorter_than_a_batch(fail, text, main):
-    line = fail(main, "--corpus", text, "--batch-size", 100, "--time-size", 50)
-    assert "one batch needs batch_size x time_size = 100 x 50 = 5000" in line
-
-
-@BOTH
-def test_corpus_that_cannot_be_downloaded(fail, tmp_path, monkeypatch, main):
-    monkeypatch.setenv("RNN_DATA_DIR", str(tmp_path / "cache"))
-    assert "--corpus sotu" in fail(main, "--corpus", "ptb")
-
-
-BAD_VALUES = {
-    "--wordvec-size": NOT_POSITIVE,
-    "--hidden-size": [*NOT_POSITIVE, "1.5"],
-    "--batch-size": NOT_POSITIVE,
-    "--time-size": NOT_POSITIVE,
-    "--lr": [*NOT_POSITIVE, "nan", "inf"],
-    "--seed": ["-1", "luck"],
-    "--epochs": ["-1", "1.5", "many"],
-}
-BAD_VALUES_OF_RNNLM = {
-    "--vocab-size": NOT_POSITIVE,
-    "--max-words": NOT_POSITIVE,
-    "--dropout": ["1", "-0.1", "nan", "some"],
-    "--lr-decay": ["0.5", "-2", "inf", "fast"],
-    "--decay-after": NOT_POSITIVE,
-    "--max-grad": [*NOT_POSITIVE, "nan"],
-    "--eval-interval": NOT_POSITIVE,
-    "--samples": ["-1", "some"],
-    "--sample-words": NOT_POSITIVE,
-    "--temperature": [*NOT_POSITIVE, "inf"],
-    "--unit": ["sentence", ""],
-    "--optimizer": ["rmsprop", ""],
-}
-
-
-@BOTH
-@cases(BAD_VALUES)
-def test_bad_value(fail, main, option, value):
-    assert f"argument {option}: " in fail(main, f"{option}={value}")
-
-
-@cases(BAD_VALUES_OF_RNNLM)
-def test_bad_value_of_rnnlm(fail, option, value):
-    assert f"argument {option}: " in fail(train_rnnlm.main, f"{option}={value}")
-
-
-@pytest.mark.parametrize("options", [["--epochs", 0], ["--corpus-size", 0], ["--corpus-size", -5]])
-def test_bad_value_of_custom_loop(fail, options):
-    assert f"argument {options[0]}: " in fail(train_custom_loop.main, *options)
-
-
-def test_a_corpus_size_shorter_than_a_batch(fail, text):
-    assert "one batch needs" in fail(train_custom_loop.main, "--corpus", text, "--corpus-size", 1)
-
-
-@BOTH
-def test_unknown_option(fail, main):
-    assert "--colour" in fail(main, "--colour", "blue")
-
-
-def test_a_gpu_that_cannot_be_used(fail, monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
-    assert "the GPU needs CuPy" in fail(train_rnnlm.main, "--gpu")
-
-
-def test_tied_weights_of_different_sizes(fail, text):
-    line = fail(train_rnnlm.main, "--corpus", text, "--tie-weights", "--wordvec-size", 8, "--hidden-size", 9)
-    assert "tied weights need wordvec_size = hidden_size, got 8 and 9" in line
-
-
-def test_a_name_that_is_a_file(error_line, text, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").write_text("in the way")
-    line = error_line(train_rnnlm.main, ["--corpus", str(text), *map(str, SMALL)])
-    assert "runs" in line
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_learning_rate_so_high_that_the_loss_is_lost(error_line, text, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    options = ["--corpus", text, *SMALL, "--lr", 1e38, "--max-grad", 1e38, "--epochs", 20]
-    assert "try a lower learning rate" in error_line(train_rnnlm.main, list(map(str, options)))
-
-
-@BOTH
-def test_a_model_larger_than_memory(fail, text, main):
-    assert fail(main, "--corpus", text, "--hidden-size", 10**13)
-
-
-# Bad weight files
-
-
-class Intruder:
-    """Unpickling it makes a folder: what a weight file from a stranger could do, were it allowed to."""
-
-    def __reduce__(self):
-        return os.mkdir, ("intruded",)
-
-
-WEIGHT_SIZES = 19, 8, 8  # vocabulary of ``write_text`` with both markers, D and H
-
-
-def weights_of(path, *sizes, **changes):
-    """Save the weights of a model, with changes, and return the file's content."""
-    SimpleRnnlm(*sizes, rng=np.random.default_rng(0)).save(path)
-    if changes:
-        with np.load(path) as file:
-            arrays = {**file, **changes}
-        np.savez(path, **{name: x for name, x in arrays.items() if x is not None})
-    return path.read_bytes()
-
-
-@pytest.fixture
-def load_weights(fail, text, tmp_path):
-    """A function that starts train_rnnlm from a file with such content, and returns the line with which it fails."""
-    path = tmp_path / "weights.npz"
-
-    def load(content):
-        path.write_bytes(content)
-        line = fail(train_rnnlm.main, "--corpus", text, *SMALL, "--weights", path)
-        assert str(path) in line
-        return line
-
-    return load
-
-
-@pytest.mark.parametrize("sizes", [(19, 8, 9), (19, 9, 8), (20, 8, 8)])
-def test_weights_of_another_shape(load_weights, tmp_path, sizes):
-    line = load_weights(weights_of(tmp_path / "other.npz", *sizes))
-    assert re.search(r"has shape \(.*\), but this model's has \(.*\)", line)
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"rnn_b": None}, "has no rnn_b"),
-        ({"lstm_b": np.zeros(3)}, "parameters that this model has not: lstm_b"),
-        ({"rnn_b": np.full(8, np.nan)}, "rnn_b holds values that are not finite"),
-        ({"rnn_b": np.full(8, "0.1")}, "rnn_b holds values that are not finite"),
-        ({"rnn_b": np.zeros(8, complex)}, "rnn_b holds values that are not finite"),
-    ],
-)
-def test_weights_that_are_not_all_there_or_not_numbers(load_weights, tmp_path, changes, reason):
-    assert reason in load_weights(weights_of(tmp_path / "changed.npz", *WEIGHT_SIZES, **changes))
-
-
-@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.6, 0.9, 0.99, 0.9999])
-def test_truncated_weights(load_weights, tmp_path, share):
-    content = weights_of(tmp_path / "whole.npz", *WEIGHT_SIZES)
-    assert "is not a weight file, or is damaged" in load_weights(content[: int(share * len(content))])
-
-
-def test_weights_with_a_changed_byte(load_weights, tmp_path):
-    content = bytearray(weights_of(tmp_path / "whole.npz", *WEIGHT_SIZES))
-    content[len(content) // 2] ^= 1
-    assert "is not a weight file, or is damaged" in load_weights(content)
-
-
-@pytest.mark.parametrize(
-    "flaw",
-    [
-        pytest.param((8, 1), id="encrypted"),
-        pytest.param((10, 99), id="unknown compression"),
-        pytest.param((6, 255), id="future version"),
-    ],
-)
-def test_weights_in_an_archive_that_cannot_be_opened(load_weights, tmp_path, flaw):
-    content = bytearray(weights_of(tmp_path / "whole.npz", *WEIGHT_SIZES))
-    where, value = flaw
-    content[content.index(b"PK\x01\x02") + where] = value  # in the archive's table of contents
-    assert "is not a weight file, or is damaged" in load_weights(content)
-
-
-def test_a_text_file_as_weights(load_weights):
-    assert "is not a weight file" in load_weights(b"these are not weights\n" * 100)
-
-
-def test_a_single_array_as_weights(load_weights, tmp_path):
-    np.save(tmp_path / "plain.npy", np.zeros(8))
-    assert "is not a weight file" in load_weights((tmp_path / "plain.npy").read_bytes())
-
-
-def test_pickled_objects_in_weights_are_not_loaded(load_weights, tmp_path):
-    objects = np.array([Intruder()], dtype=object)
-    line = load_weights(weights_of(tmp_path / "evil.npz", *WEIGHT_SIZES, embed_W=objects))
-    assert "is not a weight file, or is damaged" in line
-    assert not Path("intruded").exists()
-
-
-def test_a_pickle_as_weights_is_not_loaded(load_weights, tmp_path):
-    with open(tmp_path / "evil.pickle", "wb") as file:
-        np.save(file, np.array([Intruder()], dtype=object), allow_pickle=True)
-    load_weights((tmp_path / "evil.pickle").read_bytes())
-    assert not Path("intruded").exists()
-
-
-def test_weights_that_were_trained_on_other_words(run, text, tmp_path, error_line):
-    other = tmp_path / "other.txt"
-    other.write_text(text.read_text(encoding="utf-8").replace("cat", "cow"), encoding="utf-8")
-    run(train_rnnlm.main, "--corpus", text, *SMALL)
-    options = ["--corpus", other, *SMALL, "--weights", "runs/rnnlm-text/best_weights.npz"]
-    assert "was trained with another vocabulary" in error_line(train_rnnlm.main, list(map(str, options)))
-
-
-@pytest.mark.parametrize("name", [".", "missing.npz"])
-def test_weights_that_cannot_be_read(fail, text, tmp_path, name):
-    line = fail(train_rnnlm.main, "--corpus", text, *SMALL, "--weights", tmp_path / name)
-    assert str(tmp_path / name) in line
-
-
-# Some of these in a process of its own, where a traceback would be seen
-
-
-@pytest.mark.parametrize("script", OPTIONS)
-def test_bad_input_in_a_process(tmp_path, script):
-    (tmp_path / "bad.txt").write_bytes("新聞\n".encode("shift_jis") * 3)
-    for options in (["--corpus", "bad.txt"], ["--corpus", "missing.txt"], ["--hidden-size", 0], ["--colour"]):
-        assert_one_line(run_script(script, *options, folder=tmp_path), script)
-
-
-def test_bad_weights_in_a_process(tmp_path, text):
-    (tmp_path / "weights.npz").write_bytes(weights_of(tmp_path / "whole.npz", *WEIGHT_SIZES)[:1000])
-    options = ["--corpus", text, *SMALL, "--weights", "weights.npz"]
-    assert_one_line(run_script("train_rnnlm.py", *options, folder=tmp_path), "train_rnnlm.py")
+def steps(monkeypatch):
+    """What has crossed the bus in each step of a training, from forward to the end of the update."""
+    forward, update, before, steps = Model.forward, Optimizer.update, [], []
+
+    def counting_forward(self, xs, ts):
+        before[:] = [dict(strict_cupy.counts)] if self.loss_layer.training else []
+        return forward(self, xs, ts)
+
+    def counting_update(self, params, grads):
+        update(self, params, grads)
+        if before:
+            steps.append({key: n - before[0][key] for key, n in strict_cupy.counts.items()})
+
+    monkeypatch.setattr(Model, "forward", counting_forward)
+    monkeypatch.setattr(Optimizer, "update", counting_update)
+    return steps
+
+
+@pytest.mark.parametrize("script", [s for s in TRAINED if "gpu" in SCRIPTS[s].options.split()], ids=id_of)
+def test_scripts_give_the_same_on_the_gpu_and_a_step_sends_nothing(stand_in, same_path, folder, capsys, steps, script):
+    found = call(capsys, script, "--gpu", name="gpu")
+    assert strict_cupy.counts["to_device"] > 0
+    if script == "ch05_rnn/sentence_rnn.py":
+        assert steps == []  # it sends each word as it reads it
+    else:
+        assert steps == [{"to_device": 0, "to_host": 0}] * len(steps) != []
+    assert_same(found, call(capsys, script, name="cpu"))
+    assert found[1].count("\n") > 2

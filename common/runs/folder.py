@@ -1,12 +1,14 @@
-"""A trained model out of the folder that its training left, with the words that it knows.
+"""The folder of a run: making it for a training, and loading the trained model out of it.
 
-A ``Run`` was trained on one long text, a ``SentenceRun`` on documents of their own. Scripts that read models treat
-them alike: a text begins after ``start_id`` and ends with ``eos_id``, ``words`` splits it and ``join`` is the inverse,
-``ids`` and ``word`` go from words to ids and back, and ``skip_ids`` are those that are never drawn.
+A ``Run`` was trained on one long text, a ``SentenceRun`` on documents. Both have the same interface: a text begins
+after ``start_id`` and ends with ``eos_id``; ``words`` splits it and ``join`` is the inverse; ``ids`` and ``word`` go
+from words to ids and back; ``skip_ids`` are never drawn.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,17 +16,79 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dataset
-from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from ch06_gated.better_lstm_lm import BetterLstmLm
-from ch06_gated.gru_lm import GruLm
-from ch06_gated.lstm_lm import LstmLm
 from common.model import Model
+from common.npz import atomic_write
 from common.recurrent_lm import RecurrentLm
+from common.runs.options import check_resumed
 from dataset.corpus import EOS, UNK, split_characters
+from dataset.decoding import decode_utf8
 from dataset.text_file import read_json
-from dataset.tokenizer import Tokenizer, load_tokenizer
+from dataset.tokenizer import CharTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 
-MODELS = {model.__name__: model for model in (SimpleRnnlm, LstmLm, GruLm, BetterLstmLm)}
+# What a run leaves in its folder besides its options; what is needed to use the weights is a vocabulary or a tokenizer.
+RESULTS = (
+    *("best_weights.npz", "checkpoint.npz", "history.csv", "learning_curve.png", "confusion_matrix.png"),
+    *("vocabulary.json", SentencePieceTokenizer.file_name, CharTokenizer.file_name),
+)
+
+Models = dict[str, type[Model]]  # by the names of their classes
+
+
+def prepare_run_folder(
+    folder: Path, options: dict[str, object], began_with: dict[str, object] | None, changeable: list[str]
+) -> None:
+    """Make the folder, delete what an earlier run has left in it, and write the options.
+
+    A run that is resumed, which ``began_with`` some options, keeps what it has left, and must have the same options but
+    for those that are changeable. Raises ValueError if that is not so, or if the earlier run is one of another text or
+    model; then nothing is deleted.
+    """
+    if began_with is not None:
+        check_resumed(folder, began_with, options, changeable)
+    else:
+        check_earlier_run(folder, options)
+        folder.mkdir(parents=True, exist_ok=True)
+        for result in RESULTS:
+            (folder / result).unlink(missing_ok=True)
+    with atomic_write(folder / "options.json") as file:  # a kill leaves the old options whole
+        file.write((json.dumps(options, indent=2) + "\n").encode())
+
+
+def check_earlier_run(folder: Path, options: dict[str, object]) -> None:
+    """Raise ValueError if the folder holds a run of another kind than these options make."""
+    if not any((folder / name).exists() for name in ("options.json", *RESULTS)):
+        return
+    try:
+        found = difference(dict(read_json(folder / "options.json")), options)
+    except (OSError, ValueError, TypeError):
+        found = "of what its options.json does not say"
+    if found is not None:
+        raise ValueError(
+            f"{folder} holds a training {found}, and this one would replace it: say where else to write with --name, "
+            "or delete the folder"
+        )
+
+
+def difference(earlier: dict[str, object], options: dict[str, object]) -> str | None:
+    """In what an earlier run is of another kind; None if it is not: it may have other sizes, or another seed."""
+    runs = earlier, options
+    if earlier.get("corpus_sha256") != options.get("corpus_sha256"):
+        # The checksum is that of the text as it was cut and numbered. Cut otherwise, it is the same if its files are.
+        files, cuts = (
+            [[str(run.get(key)) for key in keys] for run in runs]
+            for keys in (
+                ("corpus", "train_file", "test_file"),
+                ("unit", "vocab_size", "max_words", "max_documents", "max_texts"),
+            )
+        )
+        same_files = [*map(os.path.abspath, files[0])] == [*map(os.path.abspath, files[1])]
+        if not same_files or cuts[0] == cuts[1]:
+            text = earlier.get("train_file") or earlier.get("corpus")
+            return f"on another text, {text}{' as it was then' if same_files else ''}"
+    for key in ("model", "unit", "tokenizer"):
+        if earlier.get(key) != options.get(key):
+            return f"with another {key}, {earlier.get(key)}"
+    return "of full size, not a --quick one" if options.get("quick") and not earlier.get("quick") else None
 
 
 @dataclass
@@ -115,19 +179,15 @@ class SentenceRun:
         return self.tokenizer.join(words)
 
 
-def load_run(folder: str | Path) -> Run | SentenceRun:
-    """Load what a script that trains a language model has written to runs/NAME.
+def load_run(folder: str | Path, models: Models) -> Run | SentenceRun:
+    """Load what a script that trains a language model, one of ``models``, has written to runs/NAME.
 
-    Raises
-    ------
-    OSError
-        If a file cannot be read.
-    ValueError
-        If the folder is not one of a run, or its files do not belong together.
+    Raises OSError if a file cannot be read, ValueError if the folder is not one of a run, or its files do not belong
+    together.
     """
     folder = Path(folder)
     with described(folder, "model") as options:
-        model = make_model(options, MODELS, folder / "best_weights.npz")
+        model = make_model(options, models, folder / "best_weights.npz")
         sentences = "tokenizer_sha256" in options
         if not sentences:
             corpus, unit = str(options["corpus"]), options["unit"]
@@ -160,7 +220,7 @@ def described(folder: Path, kind: str) -> Iterator[dict[str, object]]:
         raise ValueError(f"{path} does not describe a {kind}: {error!r}") from None
 
 
-def make_model(options: dict[str, object], models: dict[str, type[Model]], weights: Path) -> Model:
+def make_model(options: dict[str, object], models: Models, weights: Path) -> Model:
     """Make the model that options name, one of ``models``, with weights that are still to be loaded from the file.
 
     It is not made if it has many more weights than there is room for in the file.
@@ -188,3 +248,12 @@ def _read_vocabulary(path: Path) -> list[str]:
     if EOS not in id_to_word:
         raise ValueError(f"{path} has no {EOS}")
     return id_to_word
+
+
+def read_lines(path: str | None) -> list[str]:
+    """The lines of a UTF-8 file, or of standard input, without empty ones.
+
+    Raises OSError or DatasetError if it cannot be read, or is not UTF-8.
+    """
+    data = sys.stdin.buffer.read() if path is None else Path(path).read_bytes()
+    return [line for line in decode_utf8(data, path).split("\n") if line.strip()]

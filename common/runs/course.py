@@ -1,0 +1,157 @@
+"""The course of a training, the same for all scripts: read the text, make the model and the folder, train, measure.
+
+What differs from one kind of training to another is a ``Task``; see ``common/runs/tasks.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from common.backend import require_gpu
+from common.evaluation import SINGLE_PROCESS, SingleProcess
+from common.model import Model
+from common.runs.checkpoint import Checkpoint
+from common.runs.cli import OneLineParser, use_utf8
+from common.runs.distributed import DataParallel, MpiUnavailable, launched
+from common.runs.folder import prepare_run_folder
+from common.runs.options import (
+    OPTIMIZERS,
+    Groups,
+    Options,
+    Values,
+    add_options,
+    changeable_options,
+    parse_options,
+    takes_mpi,
+)
+from common.runs.recorder import RunRecorder
+from common.runs.tasks import Task
+from common.trainer import Trainer
+
+
+def train(
+    task_class: type[Task],
+    model_class: type[Model],
+    argv: list[str] | None,
+    description: str,
+    name: str,
+    model_options: type | None = None,
+    defaults: Values | None = None,
+    quick: Values | None = None,
+) -> float:
+    """Train a model as the command line says; return what the task measures at the end.
+
+    Parameters
+    ----------
+    task_class, model_class
+        What is trained.
+    argv : list of str or None
+        The command line; None for that of the program.
+    description : str
+        The docstring of the script; its first line goes into the help.
+    name : str
+        Results go to runs/NAME-CORPUS.
+    model_options : dataclass, optional
+        Options that are arguments of this model; None for those of the task.
+    defaults, quick : dict, optional
+        Values of options: the script's own, and those that ``--quick`` gives besides the task's.
+    """
+    use_utf8()
+    groups = task_class.groups | ({} if model_options is None else {"model": model_options})
+    parser = OneLineParser(description=description.splitlines()[0])
+    add_options(parser, groups, name)
+    parser.set_defaults(**{**task_class.defaults, **(defaults or {})})
+    with join_processes(parser, groups, argv) as parallel, parser.reporting_errors():
+        options = parse_options(parser, groups, argv, {**task_class.quick, **(quick or {})})
+        parallel = check_devices(parser, options, parallel)
+        training, resumed = options.training, options.stopping.resume is not None
+        rng = np.random.default_rng(training.seed)
+
+        task = task_class(options, parallel, rng)
+        model = model_class(**task.arguments, rng=rng)
+        if not resumed:
+            task.load_weights(model)
+        if training.gpu:
+            model.to_gpu()
+        batches, valid = task.make_batches(model)
+        trainer, folder = None, None
+        if training.epochs or resumed:
+            folder = Path(options.stopping.resume or Path("runs") / (options.output.name or f"{name}-{task.name}"))
+            recorded = {
+                **options.as_dict(),
+                "model": model_class.__name__,
+                "arguments": task.arguments,
+                **task.checksums,
+            }
+            parallel.wait()  # until all processes have read what is replaced now
+            if parallel.is_main:
+                prepare_run_folder(folder, recorded, options.began_with, changeable_options(groups))
+                task.save_vocabulary(folder)
+        print(task.summary(model))
+
+        if folder is not None:
+            optimizer = OPTIMIZERS[training.optimizer](lr=training.lr)
+            trainer = Trainer(model, optimizer, metric=task.metric, parallel=parallel)
+            checkpoint = Checkpoint(folder, rng, recorded, options.stopping.checkpoint_seconds)
+            if resumed:
+                checkpoint.restore(trainer, batches)
+                epochs = trainer.epoch + batches.position / len(batches)
+                print(f"going on after {epochs:.2f} epochs, step {trainer.iteration}")
+                if training.lr != options.began_with.get("lr"):
+                    optimizer.lr = training.lr
+            with RunRecorder(checkpoint, task.verbose) as recorder:
+                trainer.fit_batches(
+                    *(batches, training.epochs - trainer.epoch, training.max_grad, training.eval_interval),
+                    valid=valid,
+                    dout=task.dout,
+                    lr_decay=training.lr_decay,
+                    decay_after=training.decay_after,
+                    skip_bad_steps=options.stopping.skip_bad_steps,
+                    callback=task.callback(model),
+                    recorder=recorder,
+                )
+            if parallel.is_main:
+                model.load(checkpoint.best_path)
+            parallel.send_weights(model)
+
+        result = task.report(model, trainer, folder if parallel.is_main else None)
+        if folder is not None and parallel.is_main:
+            print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+        return result
+
+
+def join_processes(parser: OneLineParser, groups: Groups, argv: list[str] | None) -> SingleProcess:
+    """Join the other processes that mpiexec has started, if there are any.
+
+    This comes first, before the options: a process that has not joined cannot tell the others that it has failed.
+    """
+    argv = sys.argv if argv is None else argv
+    if not takes_mpi(groups) or (launched() == 1 and "--mpi" not in argv):
+        return SINGLE_PROCESS
+    try:
+        return DataParallel()
+    except MpiUnavailable as error:
+        if launched() > 1:
+            parser.error(str(error))
+        return SINGLE_PROCESS  # ``check_devices`` says so, if no option is wrong
+
+
+def check_devices(parser: OneLineParser, options: Options, parallel: SingleProcess) -> SingleProcess:
+    """Check that there is a GPU, if one is to be used; return the processes that ``--mpi`` asks for."""
+    gpu, mpi = options.training.gpu, options.training.mpi
+    if gpu and mpi:
+        raise ValueError("processes that share their batches train on CPUs: leave out --gpu or --mpi")
+    if gpu:
+        require_gpu()
+    if not mpi:
+        return SINGLE_PROCESS
+    if parallel is SINGLE_PROCESS:
+        # A training of many processes that is resumed in one keeps their way to draw dropout masks.
+        parallel = DataParallel()
+        if parallel.size > 1:  # started by a launcher that ``launched`` does not know
+            with parallel:
+                parser.error("say --mpi, in full, on the command line, too")
+    return parallel

@@ -1,0 +1,370 @@
+"""The options of the scripts that train: each is declared once, with its default, range and help.
+
+A script has five groups of options, each a dataclass: text, model, training, output, stopping. ``add_options`` adds
+them to the command line, ``parse_options`` reads it. What ``--resume`` may change is marked ``changeable``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+
+from common.classifier import POOLS
+from common.optimizer import SGD, Adam, AdamW, Momentum
+from common.runs.checkpoint import read_options
+from common.runs.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, utf8_text
+from common.runs.distributed import launched
+from dataset.tokenizer import TOKENIZERS
+
+OPTIMIZERS = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "adam": partial(Adam, eps=1e-8, corrected=True),  # as PyTorch's, so that results can be compared
+    "adamw": AdamW,
+}
+
+
+def option(default: object, help: str, type: object = str, changeable: bool = False, **how: object) -> object:
+    """A field of a dataclass that is an option; ``how`` goes to ``add_argument``."""
+    return field(default=default, metadata={"changeable": changeable, "how": {"type": type, "help": help, **how}})
+
+
+def flag(help: str, changeable: bool = False) -> object:
+    """An option without a value. One that ``--resume`` may change can be switched off, too, with ``--no-...``."""
+    action = argparse.BooleanOptionalAction if changeable else "store_true"
+    return field(default=False, metadata={"changeable": changeable, "how": {"action": action, "help": help}})
+
+
+# Text
+
+
+@dataclass
+class TextOptions:
+    """One long text."""
+
+    corpus: str = option("sotu", "sotu, bungo, ptb, wikitext2, or the path of a UTF-8 text file")
+    unit: str = option("word", "what sotu or a file is split into", choices=("word", "char"))
+    vocab_size: int = option(10_000, "words to keep, for all but ptb, wikitext2", positive_int)
+    max_words: int | None = option(None, "use only the first so many words of each split", positive_int)
+
+
+@dataclass
+class DocumentOptions:
+    """Many documents."""
+
+    corpus: str = option(
+        "bungo",
+        "bungo (classical Japanese), jawiki, sotu (paragraphs), or the path of a UTF-8 file, one document per line",
+    )
+    tokenizer: str = option("subword", "what a document is split into", choices=TOKENIZERS)
+    vocab_size: int = option(8000, "tokens, the special ones included", positive_int)
+    max_documents: int | None = option(None, "use only the first so many documents of each split", positive_int)
+
+
+@dataclass
+class LabelledTextOptions:
+    """Texts with classes."""
+
+    corpus: str = option("sotu", "presidents by era, or news by topic", choices=("sotu", "ag_news"))
+    train_file: str | None = option(None, "for ag_news, your own training set, a file of the same form", metavar="FILE")
+    test_file: str | None = option(None, "the same for the test set", metavar="FILE")
+    vocab_size: int = option(10_000, "words to keep, four special ones included", positive_int)
+    max_texts: int | None = option(None, "use only so many texts, evenly spread, of each split", positive_int)
+
+
+# Model: the arguments of its class
+
+
+@dataclass
+class ModelOptions:
+    """A language model of any cell."""
+
+    wordvec_size: int = option(100, "size of a word vector, D", positive_int)
+    hidden_size: int = option(100, "size of the hidden state, H", positive_int)
+    layers: int = option(1, "recurrent layers, stacked", positive_int)
+    dropout: float = option(0.0, "probability that an element is dropped", fraction)
+    locked_dropout: bool = flag("drop the same elements at all steps of a window (variational)")
+    tie_weights: bool = flag("embedding and output layer share their weights; needs D = H")
+    init_range: float | None = option(
+        None,
+        "draw all initial weights uniformly from -R to R; otherwise each layer has its own scale",
+        positive_float,
+        metavar="R",
+    )
+
+
+@dataclass
+class LstmOptions(ModelOptions):
+    """A language model of LSTM cells."""
+
+    forget_bias: float = option(0.0, "initial bias of the forget gate; try 1", number(float, -10, 10))
+    peepholes: bool = flag("let the gates see the cell state")
+
+
+@dataclass
+class GruOptions(ModelOptions):
+    """A language model of GRU cells."""
+
+    reset_after: bool = flag("multiply by the reset gate after the product, as PyTorch does")
+
+
+@dataclass
+class ClassifierOptions:
+    """A classifier of any cell."""
+
+    wordvec_size: int = option(64, "size of a word vector, D", positive_int)
+    hidden_size: int = option(32, "size of the hidden state, H", positive_int)
+    layers: int = option(1, "recurrent layers, stacked", positive_int)
+    bidirectional: bool = flag("read each text from both ends")
+    pool: str = option("last", "what represents a text: its last state, or the mean of all", choices=POOLS)
+    dropout: float = option(0.0, "probability that an element is dropped", fraction)
+    fixed_embedding: bool = flag("do not train the word vectors")
+
+
+# Training
+
+
+@dataclass
+class TrainingOptions:
+    """Of every training. Those without help are no options, unless a subclass makes them so."""
+
+    epochs: int = option(1, "passes through the texts", positive_int, changeable=True)
+    batch_size: int = option(20, "sequences in a batch, N", positive_int)
+    lr: float = option(0.002, "learning rate; SGD wants one above 1", positive_float, changeable=True)
+    max_grad: float = option(1.0, "maximum gradient norm, over all weights", positive_float, changeable=True)
+    seed: int = option(0, "seed of all random numbers", non_negative_int)
+    gpu: bool = flag("train on an NVIDIA GPU with CuPy", changeable=True)
+    optimizer: str = "adam"
+    lr_decay: float = 1.0
+    decay_after: int | None = None
+    eval_interval: int | None = None
+    mpi: bool = False
+
+
+@dataclass
+class LanguageModelTrainingOptions(TrainingOptions):
+    """Of language models, on one long text or on documents."""
+
+    epochs: int = option(1, "passes through the text; 0 only measures", non_negative_int, changeable=True)
+    time_size: int = option(35, "words that gradients reach back, T", positive_int)
+    optimizer: str = option("adam", "rule that updates the weights", choices=OPTIMIZERS)
+    lr_decay: float = option(
+        4.0,
+        "divide the learning rate by this after an epoch in which the valid perplexity has not fallen",
+        number(float, 1, low_included=True),
+        changeable=True,
+    )
+    decay_after: int | None = option(
+        None,
+        "divide it instead after this epoch and each later one",
+        positive_int,
+        changeable=True,
+        metavar="EPOCH",
+    )
+    eval_interval: int = option(100, "steps between two records", positive_int)
+    mpi: bool = flag(
+        "share each batch with the other processes that mpiexec has started: mpiexec -n 4 python SCRIPT --mpi",
+        changeable=True,
+    )
+    weights: str | None = option(None, "start from the weights in this .npz file", metavar="FILE")
+
+
+@dataclass
+class TextTrainingOptions(LanguageModelTrainingOptions):
+    """Of a language model on one long text."""
+
+    loss: str = option(
+        "mean",
+        "follow the gradient of the mean loss of a word or, as many papers do, of the sum over the T words of a "
+        "window, which is T times as large: for T = 20, SGD with lr 1 and max-grad 5 on the sum is SGD with lr 20 and "
+        "max-grad 0.25 on the mean. What is printed is the mean either way",
+        choices=("mean", "sum"),
+    )
+    restart: bool = flag(
+        "start each epoch at the same places with a state of zeros; otherwise it starts where the last one stopped, so "
+        "that windows are cut differently"
+    )
+
+
+@dataclass
+class DocumentTrainingOptions(LanguageModelTrainingOptions):
+    """Of a language model on documents."""
+
+    padded: bool = flag("pad batches instead of packing them: slower")
+    bucketed: bool = flag("batches of documents of similar length: faster, and fewer updates per epoch")
+
+
+@dataclass
+class ClassifierTrainingOptions(TrainingOptions):
+    """Of a classifier."""
+
+    batch_size: int = option(16, "texts in a batch, N", positive_int)
+    lr: float = option(0.001, "learning rate of Adam", positive_float, changeable=True)
+    padded: bool = flag("pad batches instead of packing them: the same result, but more work")
+    embeddings: str | None = option(
+        None, "start from these word vectors: on each line, a word and its numbers", metavar="FILE"
+    )
+    eval_interval: int = 100
+
+
+# Output
+
+
+@dataclass
+class OutputOptions:
+    """Of every training."""
+
+    name: str | None = option(None, "results go to runs/NAME, in place of an earlier run's [{name}-CORPUS]")
+    quick: bool = flag("a tiny model on a little text, to see it run in seconds")
+
+
+@dataclass
+class SampleOptions(OutputOptions):
+    """Of a language model."""
+
+    samples: int = option(3, "sentences to write at the end", non_negative_int, changeable=True)
+    sample_words: int = option(40, "longest sentence, in words", positive_int, changeable=True)
+    temperature: float = option(0.8, "below 1: likelier words; above: rarer", positive_float, changeable=True)
+
+
+@dataclass
+class WatchOptions(SampleOptions):
+    """Of a language model on one long text."""
+
+    watch: bool = flag("print each record of the training, and a sentence that the model writes then", changeable=True)
+
+
+@dataclass
+class ClassifierOutputOptions(OutputOptions):
+    """Of a classifier."""
+
+    text: tuple[str, ...] = option(
+        (), "a text to find the class of; may be repeated", utf8_text, changeable=True, action="append"
+    )
+
+
+@dataclass
+class StoppingOptions:
+    """Of every training."""
+
+    resume: str | None = option(
+        None,
+        "continue the training whose checkpoint is in this folder, with its options; only {changeable} may be changed",
+        metavar="FOLDER",
+    )
+    checkpoint_seconds: float = option(
+        300.0,
+        "seconds between two checkpoints; there is also one after each epoch and at Ctrl-C",
+        number(float, 0, low_included=True),
+        changeable=True,
+        metavar="S",
+    )
+    skip_bad_steps: bool = flag(
+        "skip a step whose loss or gradient is not finite, instead of ending with an error; the line of each epoch "
+        "counts such steps",
+        changeable=True,
+    )
+
+
+@dataclass
+class Options:
+    """The options of a training, by group; those with which it began, if it is resumed."""
+
+    text: TextOptions | DocumentOptions | LabelledTextOptions
+    model: ModelOptions | ClassifierOptions
+    training: TrainingOptions
+    output: OutputOptions
+    stopping: StoppingOptions
+    began_with: dict[str, object] | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """All but ``--resume``, by name."""
+        groups = (self.text, self.model, self.training, self.output, self.stopping)
+        return {name: x for group in groups for name, x in asdict(group).items() if name != "resume"}
+
+
+Groups = dict[str, type]  # the dataclass of each group but stopping
+Values = dict[str, object]  # of options, by name
+
+
+def add_options(parser: OneLineParser, groups: Groups, name: str) -> None:
+    """Add the options of all groups; results of the training go to runs/NAME-CORPUS."""
+    changeable = ", ".join(f"--{key.replace('_', '-')}" for key in changeable_options(groups))
+    for title, group in {**groups, "stopping": StoppingOptions}.items():
+        place = parser.add_argument_group({"stopping": "stopping and resuming"}.get(title, title))
+        for each in fields(group):
+            if "how" in each.metadata:
+                how = dict(each.metadata["how"])
+                how["help"] = how["help"].replace("{name}", name).replace("{changeable}", changeable)
+                default = [] if each.default == () else each.default
+                place.add_argument("--" + each.name.replace("_", "-"), default=default, **how)
+            else:
+                parser.set_defaults(**{each.name: each.default})
+
+
+def changeable_options(groups: Groups) -> list[str]:
+    return [
+        f.name for group in (*groups.values(), StoppingOptions) for f in fields(group) if f.metadata.get("changeable")
+    ]
+
+
+def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None, quick: dict[str, object]) -> Options:
+    """Parse the command line. It overrides the values of ``--quick``, and the options of ``--resume``."""
+    argv = sys.argv[1:] if argv is None else argv
+    began_with = None
+    args = parser.parse_args(argv)
+    if args.resume is not None:
+        with parser.reporting_errors():
+            began_with = read_options(args.resume)
+            args = parser.parse_args([*command_line(parser, began_with), *argv])
+    elif args.quick:
+        parser.set_defaults(**quick)
+        args = parser.parse_args(argv)
+    if launched() > 1 and not args.mpi:
+        parser.error(
+            f"mpiexec has started {launched()} processes, which would each train by itself and write the same files: "
+            + (
+                "let them train together with --mpi, or start one"
+                if takes_mpi(groups)
+                else "start this script without it"
+            )
+        )
+    found = {
+        title: group(**{f.name: getattr(args, f.name) for f in fields(group)})
+        for title, group in {**groups, "stopping": StoppingOptions}.items()
+    }
+    return Options(**found, began_with=began_with)
+
+
+def takes_mpi(groups: Groups) -> bool:
+    return "mpi" in changeable_options(groups)
+
+
+def command_line(parser: OneLineParser, options: dict[str, object]) -> list[str]:
+    """The command line that gives these options, so that what a file says is checked as what a user says."""
+    words = []
+    for action in parser._actions:
+        value = options.get(action.dest)
+        if action.dest == "resume" or value is None or value is False:
+            continue
+        option = action.option_strings[0]
+        if isinstance(action.default, list) and isinstance(value, list):  # an option that may be repeated
+            words += [f"{option}={each}" for each in value]
+        else:
+            words.append(option if value is True else f"{option}={value}")
+    return words
+
+
+def check_resumed(
+    folder: Path, began_with: dict[str, object], options: dict[str, object], changeable: list[str]
+) -> None:
+    """Raise ValueError if an option that must not change differs from what the training in the folder began with."""
+    for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
+        if key not in changeable and options.get(key) != began_with[key]:
+            raise ValueError(
+                f"the training in {folder} began with {key} = {began_with[key]}, "
+                f"and cannot go on with {key} = {options.get(key)}"
+            )

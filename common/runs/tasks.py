@@ -1,0 +1,419 @@
+"""What differs between trainings: a language model on one long text or on documents, a classifier of texts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from tqdm import tqdm
+
+import dataset
+from common.batching import OffsetBatches, SentenceBatches, TextBatches
+from common.classifier import RecurrentClassifier
+from common.evaluation import SingleProcess, evaluate, evaluate_windows, perplexity
+from common.generation import generate
+from common.metrics import Accuracy, MeanLoss, Perplexity, Record
+from common.model import LanguageModel, Model
+from common.runs.folder import Run, SentenceRun
+from common.runs.options import (
+    ClassifierOptions,
+    ClassifierOutputOptions,
+    ClassifierTrainingOptions,
+    DocumentOptions,
+    DocumentTrainingOptions,
+    Groups,
+    LabelledTextOptions,
+    ModelOptions,
+    Options,
+    SampleOptions,
+    TextOptions,
+    TextTrainingOptions,
+    Values,
+    WatchOptions,
+)
+from common.runs.plotting import new_figure, plot_learning_curve, save_figure
+from common.trainer import Batches, Trainer
+from dataset import ag_news, sotu
+from dataset.corpus import Corpus
+from dataset.documents import Documents
+from dataset.labelled import LabelledText, LabelledTexts
+from dataset.tokenizer import SPECIAL, TOKENIZERS, Tokenizer, WordTokenizer, load_tokenizer
+from dataset.word_vectors import load_vectors
+
+
+class Task:
+    """What ``train`` asks of a kind of training. A subclass reads its text when it is made.
+
+    Attributes
+    ----------
+    groups : dict of dataclasses
+        The options: text, model, training, output.
+    defaults, quick : dict
+        Values of options; and those that ``--quick`` gives.
+    metric : MeanLoss
+    verbose : bool
+        Print a line per epoch.
+    dout : float
+        Factor of the gradient.
+    name : str
+        Of the text.
+    arguments : dict
+        Of the model.
+    checksums : dict
+        What else is written to options.json, and must be the same when the training is resumed.
+    """
+
+    groups: ClassVar[Groups]
+    defaults: ClassVar[Values] = {}
+    quick: ClassVar[Values] = {}
+    metric: MeanLoss = Perplexity()
+    verbose = True
+    dout = 1.0
+    name: str
+    arguments: dict[str, object]
+    checksums: dict[str, object]
+
+    def __init__(self, options: Options, parallel: SingleProcess, rng: np.random.Generator) -> None:
+        self.options, self.parallel, self.rng = options, parallel, rng
+
+    def load_weights(self, model: Model) -> None:
+        """Start from what a file holds, if an option names one."""
+
+    def make_batches(self, model: Model) -> tuple[Batches, object]:
+        """The batches to train on, and the validation set."""
+        raise NotImplementedError
+
+    def save_vocabulary(self, folder: Path) -> None:
+        """Write what is needed, besides the weights, to use the model."""
+        raise NotImplementedError
+
+    def summary(self, model: Model) -> str:
+        """The line before training."""
+        parameters = f"{sum(p.size for p in model.params):,} parameters"
+        return f"model {type(model).__name__}: {parameters}, optimizer {self.options.training.optimizer}"
+
+    def callback(self, model: Model) -> Callable[[Record], bool | None] | None:
+        """What is called with each record."""
+        return None
+
+    def report(self, model: Model, trainer: Trainer | None, folder: Path | None) -> float:
+        """Measure the best weights, print, and draw into the folder, if there is one."""
+        raise NotImplementedError
+
+
+def draw_learning_curve(model: Model, trainer: Trainer | None, folder: Path | None, floor: float | None = None) -> None:
+    if folder is not None and trainer.history:
+        plot_learning_curve(trainer.history, folder / "learning_curve.png", type(model).__name__, floor)
+
+
+def sample(run: Run | SentenceRun, output: SampleOptions, rng: np.random.Generator) -> str:
+    """A sentence that the model writes."""
+    how = {"skip_ids": run.skip_ids, "stop_id": run.eos_id}
+    ids = generate(run.model, [run.start_id], output.sample_words, rng, output.temperature, **how)
+    return run.join([run.word(i) for i in ids])
+
+
+# One long text
+
+
+class TextTask(Task):
+    """A language model on one long text."""
+
+    groups: ClassVar[Groups] = {
+        "text": TextOptions,
+        "model": ModelOptions,
+        "training": TextTrainingOptions,
+        "output": WatchOptions,
+    }
+    quick: ClassVar[Values] = {
+        **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 500, "max_words": 20_000},
+        **{"epochs": 2, "samples": 1},
+    }
+
+    def __init__(self, options: Options, parallel: SingleProcess, rng: np.random.Generator) -> None:
+        super().__init__(options, parallel, rng)
+        self.corpus = corpus = load_corpus(options.text)
+        self.name, self.checksums = corpus.name, {"corpus_sha256": corpus.sha256}
+        self.arguments = {"vocab_size": len(corpus.id_to_word), **asdict(options.model)}
+        self.dout = float(options.training.time_size if options.training.loss == "sum" else 1)
+
+    def load_weights(self, model: LanguageModel) -> None:
+        """Load weights; refuse those that were trained on other words, if their vocabulary lies beside them."""
+        if self.options.training.weights is None:
+            return
+        path = Path(self.options.training.weights)
+        vocabulary = path.parent / "vocabulary.json"
+        if vocabulary.exists() and vocabulary.read_text(encoding="utf-8") != vocabulary_text(self.corpus):
+            raise ValueError(f"{path} was trained with another vocabulary, {vocabulary}, than that of {self.name}")
+        model.load(path)
+
+    def make_batches(self, model: LanguageModel) -> tuple[OffsetBatches, tuple[np.ndarray, np.ndarray]]:
+        training = self.options.training
+        batches = OffsetBatches(
+            *model.asarrays(*words_and_successors(self.corpus.train)),
+            *(training.batch_size, training.time_size, training.restart),
+            shard=self.parallel.shard,
+        )
+        return batches, words_and_successors(self.corpus.valid)
+
+    def save_vocabulary(self, folder: Path) -> None:
+        if not (folder / "vocabulary.json").exists():
+            (folder / "vocabulary.json").write_text(vocabulary_text(self.corpus), encoding="utf-8")
+
+    def callback(self, model: LanguageModel) -> Callable[[Record], None] | None:
+        """With ``--watch``, print each record, and let the model write."""
+        if not self.options.output.watch:
+            return None
+        rng = np.random.default_rng(self.options.training.seed)  # another one, so that the training stays the same
+        run = self.run(model)
+
+        def watch(record: Record) -> None:
+            train = record["train_perplexity"]
+            tqdm.write(f"step {record['iteration']:6d}  train perplexity {train:8.2f}{self.bits_per_character(train)}")
+            tqdm.write(f"> {sample(run, self.options.output, rng)}")
+
+        return watch
+
+    def report(self, model: LanguageModel, trainer: Trainer | None, folder: Path | None) -> float:
+        draw_learning_curve(model, trainer, folder)
+        test = perplexity(evaluate(model, *words_and_successors(self.corpus.test), parallel=self.parallel))
+        print(f"test perplexity {test:.2f}{self.bits_per_character(test)}")
+        for _ in range(self.options.output.samples):
+            print(">", sample(self.run(model), self.options.output, self.rng))
+        return test
+
+    def run(self, model: LanguageModel) -> Run:
+        return Run(model, self.corpus.id_to_word, self.options.text.corpus, self.options.text.unit)
+
+    def bits_per_character(self, perplexity: float) -> str:
+        """For a text of characters, the same figure in another unit: log2(perplexity)."""
+        return f" ({math.log2(perplexity):.3f} bits a character)" if self.corpus.separator == "" else ""
+
+
+def load_corpus(text: TextOptions) -> Corpus:
+    corpus = dataset.load(text.corpus, text.vocab_size, text.unit)
+    for split in ("train", "valid", "test"):
+        setattr(corpus, split, getattr(corpus, split)[: text.max_words])
+    print(
+        f"corpus {corpus.name}: {len(corpus.train):,} words to train, {len(corpus.valid):,} valid, "
+        f"{len(corpus.test):,} test, vocabulary {len(corpus.id_to_word):,}, sha256 {corpus.sha256[:12]}"
+    )
+    return corpus
+
+
+def words_and_successors(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each word but the last, and the word that follows it."""
+    return ids[:-1], ids[1:]
+
+
+def vocabulary_text(corpus: Corpus) -> str:
+    """The vocabulary as JSON, one word per line, in the order of the ids."""
+    return json.dumps(corpus.id_to_word, ensure_ascii=False, indent=0) + "\n"
+
+
+# Documents
+
+
+class DocumentTask(Task):
+    """A language model on documents of many lengths, each read from ``<s>`` to ``</s>``, from a state of zeros."""
+
+    groups: ClassVar[Groups] = {
+        **{"text": DocumentOptions, "model": ModelOptions},
+        **{"training": DocumentTrainingOptions, "output": SampleOptions},
+    }
+    # 8.7 million parameters, if the cell is that of a simple RNN.
+    defaults: ClassVar[Values] = {
+        **{"wordvec_size": 512, "hidden_size": 512, "dropout": 0.2, "batch_size": 64, "time_size": 100},
+        **{"optimizer": "adam", "lr": 1e-4, "eval_interval": 50},
+    }
+    quick: ClassVar[Values] = {
+        **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 2000, "max_documents": 1000},
+        **{"epochs": 2, "lr": 0.01, "samples": 1},
+    }
+
+    def __init__(self, options: Options, parallel: SingleProcess, rng: np.random.Generator) -> None:
+        super().__init__(options, parallel, rng)
+        self.documents = documents = self.load_documents()
+        self.tokenizer = tokenizer = self.make_tokenizer()
+        self.name = documents.name
+        self.checksums = {"corpus_sha256": documents.sha256, "tokenizer_sha256": tokenizer.sha256}
+        self.arguments = {"vocab_size": tokenizer.vocab_size, **asdict(options.model)}
+
+    def load_documents(self) -> Documents:
+        text = self.options.text
+        documents = dataset.load_documents(text.corpus)
+        documents.train = documents.train[: text.max_documents]
+        documents.valid = documents.valid[: text.max_documents]
+        print(
+            f"corpus {documents.name}: {len(documents.train):,} documents to train, {len(documents.valid):,} valid, "
+            f"sha256 {documents.sha256[:12]}"
+        )
+        return documents
+
+    def make_tokenizer(self) -> Tokenizer:
+        """Train a tokenizer on the training split; for weights that exist already, load the one beside them."""
+        text, resume, weights = self.options.text, self.options.stopping.resume, self.options.training.weights
+        if resume is not None or weights is not None:
+            tokenizer = load_tokenizer(Path(weights).parent if resume is None else Path(resume))
+        else:
+            tokenizer = TOKENIZERS[text.tokenizer].train(self.documents.train, text.vocab_size)
+        print(f"tokenizer {type(tokenizer).__name__}: {tokenizer.vocab_size:,} tokens, sha256 {tokenizer.sha256[:12]}")
+        return tokenizer
+
+    def load_weights(self, model: LanguageModel) -> None:
+        if self.options.training.weights is not None:
+            model.load(self.options.training.weights)
+
+    def make_batches(self, model: LanguageModel) -> tuple[SentenceBatches, SentenceBatches]:
+        # The validation set stays in the order of the text and is not sorted: the mean over windows depends on it.
+        self.train = self.batches(model, self.documents.train, shuffled=True)
+        self.valid = self.batches(model, self.documents.valid, shuffled=False)
+        return self.train, self.valid
+
+    def batches(self, model: LanguageModel, documents: Sequence[str], shuffled: bool) -> SentenceBatches:
+        training = self.options.training
+        batches = SentenceBatches(
+            [np.array(self.encode(document), dtype=np.int32) for document in documents],
+            training.batch_size,
+            training.time_size,
+            packed=not training.padded,
+            shuffled=shuffled,
+            bucketed=training.bucketed and shuffled,
+            seed=training.seed,
+            pad_id=self.tokenizer.pad_id,
+            shard=self.parallel.shard,
+        )
+        (batches.text,) = model.asarrays(batches.text)
+        return batches
+
+    def encode(self, document: str) -> list[int]:
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(document), self.tokenizer.eos_id]
+
+    def save_vocabulary(self, folder: Path) -> None:
+        self.tokenizer.save(folder)
+
+    def summary(self, model: LanguageModel) -> str:
+        train, valid = (batches.lengths.sum() for batches in (self.train, self.valid))
+        return f"{train:,} tokens to train, {valid:,} valid; {super().summary(model)}"
+
+    def report(self, model: LanguageModel, trainer: Trainer | None, folder: Path | None) -> float:
+        draw_learning_curve(model, trainer, folder)
+        loss, window_loss = evaluate_windows(model, self.valid, self.parallel)
+        print(f"valid perplexity {perplexity(loss):.2f} (mean of windows {perplexity(window_loss):.2f})")
+        run = SentenceRun(model, self.tokenizer)
+        for _ in range(self.options.output.samples):
+            print(">", sample(run, self.options.output, self.rng))
+        return perplexity(loss)
+
+
+# Texts and their classes
+
+
+class ClassificationTask(Task):
+    """A classifier of texts."""
+
+    groups: ClassVar[Groups] = {
+        **{"text": LabelledTextOptions, "model": ClassifierOptions},
+        **{"training": ClassifierTrainingOptions, "output": ClassifierOutputOptions},
+    }
+    quick: ClassVar[Values] = {"max_texts": 1000, "vocab_size": 2000, "epochs": 2, "lr": 0.005}
+    metric = Accuracy()
+
+    def __init__(self, options: Options, parallel: SingleProcess, rng: np.random.Generator) -> None:
+        super().__init__(options, parallel, rng)
+        self.data = data = load_texts(options.text)
+        self.tokenizer = WordTokenizer.train([text for text, _ in data.train], options.text.vocab_size)
+        V, classes = self.tokenizer.vocab_size, data.classes
+        print(
+            f"corpus {data.name}: {len(data.train):,} texts to train, {len(data.valid):,} valid, {len(data.test):,} "
+            f"test, {len(classes)} classes, vocabulary {V:,}, sha256 {data.sha256[:12]}"
+        )
+        self.name, self.checksums = data.name, {"classes": classes, "corpus_sha256": data.sha256}
+        self.arguments = {"vocab_size": V, "classes": len(classes), **asdict(options.model)}
+
+    def load_weights(self, model: RecurrentClassifier) -> None:
+        """Put the vectors of a file in place of those of the words that it has."""
+        path, words = self.options.training.embeddings, self.tokenizer.tokens[len(SPECIAL) :]
+        if path is None:
+            return
+        vectors, D = load_vectors(path, words)
+        if model.embedding.shape[1] != D:
+            raise ValueError(f"{path} has vectors of {D} numbers: --wordvec-size must be {D}")
+        for i, word in enumerate(words, start=len(SPECIAL)):
+            if word in vectors:
+                model.embedding[i] = vectors[word]
+        print(f"word vectors: {path} has {len(vectors):,} of {len(words):,} words of the vocabulary")
+
+    def make_batches(self, model: RecurrentClassifier) -> tuple[TextBatches, tuple[list[np.ndarray], np.ndarray]]:
+        training = self.options.training
+        batches = TextBatches(model, *self.encode(self.data.train), training.batch_size, self.rng, training.padded)
+        return batches, self.encode(self.data.valid)
+
+    def encode(self, part: list[LabelledText]) -> tuple[list[np.ndarray], np.ndarray]:
+        """Word ids of the texts, and their classes, (n,). A text without a word becomes one unknown word."""
+        texts = [np.array(self.tokenizer.encode(text) or [self.tokenizer.unk_id], np.int32) for text, _ in part]
+        return texts, np.array([label for _, label in part])
+
+    def save_vocabulary(self, folder: Path) -> None:
+        self.tokenizer.save(folder)
+
+    def summary(self, model: RecurrentClassifier) -> str:
+        return super().summary(model).split(", optimizer")[0]
+
+    def report(self, model: RecurrentClassifier, trainer: Trainer, folder: Path) -> float:
+        texts, labels = self.encode(self.data.test)
+        found = model.probabilities(texts).argmax(axis=1)
+        accuracy = float((found == labels).mean())
+        majority = np.bincount(labels).max() / len(labels)
+        print(f"test accuracy {accuracy:.4f}  (always the most frequent class: {majority:.4f})")
+        confusion = np.zeros((len(self.data.classes),) * 2, int)
+        np.add.at(confusion, (labels, found), 1)
+        title = f"{type(model).__name__} on {self.name}: test accuracy {accuracy:.3f}"
+        plot_confusion(confusion, self.data.classes, folder / "confusion_matrix.png", title)
+        for text in self.options.output.text:
+            print_class(model, self.tokenizer, self.data.classes, text)
+        return accuracy
+
+
+def load_texts(text: LabelledTextOptions) -> LabelledTexts:
+    if text.corpus == "sotu" and (text.train_file or text.test_file):
+        raise ValueError("--train-file and --test-file go with --corpus ag_news")
+    data = sotu.load_eras() if text.corpus == "sotu" else ag_news.load(text.train_file, text.test_file)
+    for split in ("train", "valid", "test"):
+        part = getattr(data, split)
+        if text.max_texts and text.max_texts < len(part):
+            spread = np.arange(text.max_texts) * len(part) // text.max_texts
+            setattr(data, split, [part[k] for k in spread])
+    return data
+
+
+def print_class(model: RecurrentClassifier, tokenizer: Tokenizer, classes: list[str], text: str) -> None:
+    """Print a text, its likeliest class, and the probabilities of all classes."""
+    words = tokenizer.encode(text)
+    if not words:
+        raise ValueError("there is no word in the text whose class is asked for")
+    [p] = model.probabilities([np.array(words, np.int32)])
+    print(f"> {text}")
+    print(f"  {classes[p.argmax()]}: {', '.join(f'{name} {p_:.3f}' for name, p_ in zip(classes, p))}")
+
+
+def plot_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
+    """Write a confusion matrix to a PNG file: ``counts[i, j]`` texts of class i were taken for class j."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = new_figure(1.6 + 1.1 * len(classes), 1.3 + 0.9 * len(classes))
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for i, j in np.ndindex(counts.shape):
+        text = f"{counts[i, j]:,}\n{shares[i, j]:.1%}"
+        axes.text(j, i, text, ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black", fontsize=9)
+    for axis, label in ((axes.xaxis, "class that the model says"), (axes.yaxis, "class of the text")):
+        axis.set_ticks(range(len(classes)), classes)
+        axis.set_label_text(label)
+    figure.colorbar(image, ax=axes, label="share of the texts of a class")
+    axes.set_title(title, parse_math=False)
+    save_figure(figure, path)
