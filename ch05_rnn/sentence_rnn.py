@@ -11,10 +11,10 @@ logarithm, a sum over the words, is the loss.
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 from itertools import pairwise
+from math import sqrt
 
 import numpy as np
 
@@ -22,10 +22,10 @@ import ch05_rnn  # noqa: F401 - it makes sure of the packages
 import dataset
 from common.backend import Array, get_array_module, require_gpu
 from common.evaluation import perplexity
-from common.initial_weights import InitialWeights
 from common.layers import RNN, Affine, Embedding, SoftmaxWithLoss
 from common.model import Model
 from common.optimizer import SGD, Optimizer, clip_grads
+from common.recurrent_lm import InitialWeights
 from common.runs.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8, utf8_text
 from dataset.corpus import EOS, UNK, Corpus
 
@@ -57,15 +57,17 @@ class SentenceRnn(Model):
     def __init__(
         self, vocab_size: int, wordvec_size: int, hidden_size: int, rng: np.random.Generator, dtype: type = np.float32
     ) -> None:
-        V, D, H, weights = vocab_size, wordvec_size, hidden_size, InitialWeights(rng, dtype)
-        Wx, Wh = weights.recurrent("rnn", D, H, gates=1)
-        affine_W = weights.normal("affine_W", H, V, scale=1 / math.sqrt(H))
-        layers = [
-            Embedding(weights.normal("embed_W", V, D, scale=0.01)),
-            RNN(Wx, Wh, weights.constant("rnn_b", (H, 0))),
-            Affine(affine_W, weights.constant("affine_b", (V, 0))),
-        ]
+        V, D, H, init = vocab_size, wordvec_size, hidden_size, InitialWeights(dtype)
+        embed_W = init.normal("embed_W", (V, D), std=0.01)
+        rnn_Wx = init.normal("rnn_Wx", (D, H), std=1 / sqrt(D))
+        rnn_Wh = init.normal("rnn_Wh", (H, H), std=1 / sqrt(H))
+        rnn_b = init.zeros("rnn_b", H)
+        affine_W = init.normal("affine_W", (H, V), std=1 / sqrt(H))
+        affine_b = init.zeros("affine_b", V)
+
+        layers = [Embedding(embed_W), RNN(rnn_Wx, rnn_Wh, rnn_b), Affine(affine_W, affine_b)]
         super().__init__(layers, SoftmaxWithLoss())
+        init.draw([rnn_Wx, rnn_Wh, affine_W, embed_W], rng)
         self.flatten_parameters()
         self.reset_state()
 

@@ -155,7 +155,7 @@ def test_streams_that_have_no_encoding_are_left_alone(monkeypatch):
     "script",
     [
         "train_rnnlm.py --corpus text.txt --quick",
-        "train_custom_loop.py --corpus text.txt --epochs 1000",
+        "sentence_rnn.py --corpus text.txt --show-every 1",
         "memorize.py --corpus text.txt --quick --texts 5 --tokenizer word --interval 1",
         "train_sine.py --quick",
         "train_sequences.py --show-every 1",

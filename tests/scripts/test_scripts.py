@@ -32,7 +32,9 @@ from matplotlib.image import imread
 import dataset
 from ch05_rnn import train_custom_loop, train_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
+from common.batching import OffsetBatches
 from common.evaluation import evaluate, perplexity
+from common.optimizer import SGD
 from common.trainer import FIELDS
 
 BOTH = pytest.mark.parametrize("main", [train_rnnlm.main, train_custom_loop.main], ids=["rnnlm", "custom_loop"])
@@ -155,8 +157,7 @@ def test_the_best_weights_are_tested_not_the_last(run, text):
     assert test_again == found
 
 
-@BOTH
-def test_labels_are_the_next_words(run, tmp_path, main):
+def test_labels_are_the_next_words(run, tmp_path):
     # The first word of a line is any of 16; what follows, its partner and <eos>, is certain. So the perplexity is
     # 16^(1/3) = 2.5 in the end. It would be 1 for labels that are the words themselves, 6.3 for words further on.
     rng = random.Random(0)
@@ -164,7 +165,7 @@ def test_labels_are_the_next_words(run, tmp_path, main):
     path = tmp_path / "pairs.txt"
     path.write_text("".join(f"x{i} y{i}\n" for i in first_words), encoding="utf-8")
     options = ["--corpus", path, "--wordvec-size", 16, "--hidden-size", 16, "--lr", 1, "--time-size", 5, "--epochs", 20]
-    found, _ = run(main, *options)
+    found, _ = run(train_rnnlm.main, *options)
     assert 2.3 < found < 3.5
 
 
@@ -234,17 +235,34 @@ def test_custom_loop_quick(tmp_path):
     assert list(tmp_path.iterdir()) == []  # all it does is print
 
 
-def test_custom_loop_seeds(run, text):
-    options = ["--corpus", text, "--epochs", 2]
+def test_custom_loop_seeds_and_plot(run, text, monkeypatch):
+    monkeypatch.setattr(train_custom_loop, "EPOCHS", 2)
+    options = ["--corpus", text, "--plot", "loop.png"]
     first, other, again = (run(train_custom_loop.main, *options, "--seed", seed) for seed in (0, 1, 0))
     assert first == again
     assert first[0] != other[0]
     assert printed("epoch   2  perplexity ", first[1]) == [f"{first[0]:.2f}"]
+    assert imread("loop.png").ndim == 3
+
+
+def test_the_custom_loop_is_that_of_offset_batches(capsys):
+    words = np.random.default_rng(0).integers(0, 30, 1000)
+    found = train_custom_loop.train(words, 3, seed=0)
+    vocabulary, corpus = np.unique(words, return_inverse=True)
+    batches = OffsetBatches(corpus[:-1], corpus[1:], 10, 5)
+    model = SimpleRnnlm(len(vocabulary), 100, 100, rng=np.random.default_rng(0))
+    for k in range(3):
+        losses = []
+        for x, t in batches:
+            losses.append(float(model.forward(x, t)))
+            model.backward()
+            SGD(0.1).update(model.params, model.grads)
+        assert found[k] == pytest.approx(np.exp(np.mean(losses)))
 
 
 @pytest.mark.usefixtures("data_dir")
 def test_custom_loop_learns_a_thousand_words_of_ptb_by_heart(run):
-    last, output = run(train_custom_loop.main, "--corpus", "ptb", "--epochs", 100, "--seed", 0)
+    last, output = run(train_custom_loop.main, "--corpus", "ptb", "--seed", 0)
     assert output.startswith("corpus size: 1000, vocabulary size: 418\n")
     assert last < 7
     assert float(printed("epoch  20  perplexity ", output)[0]) < 200
@@ -314,7 +332,7 @@ def test_ctrl_c_while_the_first_weights_are_written(run, text, monkeypatch):
 
 
 OPTIONS = {
-    "train_custom_loop.py": "corpus corpus-size wordvec-size hidden-size batch-size time-size epochs lr seed quick",
+    "train_custom_loop.py": "corpus seed quick plot",
     "train_rnnlm.py": "corpus unit vocab-size max-words wordvec-size hidden-size dropout tie-weights weights epochs "
     "batch-size time-size optimizer lr lr-decay decay-after max-grad restart eval-interval seed gpu name samples "
     "sample-words temperature quick",
@@ -372,10 +390,11 @@ def test_corpus_that_cannot_be_read(fail, tmp_path, main, name):
     assert f"cannot read {tmp_path / name}" in fail(main, "--corpus", tmp_path / name)
 
 
-@BOTH
-def test_corpus_shorter_than_a_batch(fail, text, main):
-    line = fail(main, "--corpus", text, "--batch-size", 100, "--time-size", 50)
+def test_corpus_shorter_than_a_batch(fail, tmp_path, text):
+    line = fail(train_rnnlm.main, "--corpus", text, "--batch-size", 100, "--time-size", 50)
     assert "one batch needs batch_size x time_size = 100 x 50 = 5000" in line
+    path = write_text(tmp_path / "short.txt", lines=4)
+    assert "it takes more than 50 words" in fail(train_custom_loop.main, "--corpus", path)
 
 
 @BOTH
@@ -392,8 +411,6 @@ BAD_VALUES = {
     "--lr": [*NOT_POSITIVE, "nan", "inf"],
     "--seed": ["-1", "luck"],
     "--epochs": ["-1", "1.5", "many"],
-}
-BAD_VALUES_OF_RNNLM = {
     "--vocab-size": NOT_POSITIVE,
     "--max-words": NOT_POSITIVE,
     "--dropout": ["1", "-0.1", "nan", "some"],
@@ -409,24 +426,14 @@ BAD_VALUES_OF_RNNLM = {
 }
 
 
-@BOTH
 @cases(BAD_VALUES)
-def test_bad_value(fail, main, option, value):
-    assert f"argument {option}: " in fail(main, f"{option}={value}")
-
-
-@cases(BAD_VALUES_OF_RNNLM)
-def test_bad_value_of_rnnlm(fail, option, value):
+def test_bad_value(fail, option, value):
     assert f"argument {option}: " in fail(train_rnnlm.main, f"{option}={value}")
 
 
-@pytest.mark.parametrize("options", [["--epochs", 0], ["--corpus-size", 0], ["--corpus-size", -5]])
-def test_bad_value_of_custom_loop(fail, options):
-    assert f"argument {options[0]}: " in fail(train_custom_loop.main, *options)
-
-
-def test_a_corpus_size_shorter_than_a_batch(fail, text):
-    assert "one batch needs" in fail(train_custom_loop.main, "--corpus", text, "--corpus-size", 1)
+@pytest.mark.parametrize("seed", ["-1", "luck"])
+def test_bad_seed_of_custom_loop(fail, text, seed):
+    assert "seed" in fail(train_custom_loop.main, "--corpus", text, f"--seed={seed}")
 
 
 @BOTH
