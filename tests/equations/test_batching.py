@@ -181,7 +181,7 @@ def test_an_epoch_of_a_long_text_that_was_broken_off_goes_on_where_it_was():
 
 @pytest.mark.parametrize(("N", "T"), [(0, 3), (2, 0), (-1, 3)])
 def test_sizes_of_sentence_batches_must_be_positive(N, T):
-    with pytest.raises(ValueError, match=f"positive, got {N} and {T}"):
+    with pytest.raises(ValueError, match=f"positive, got batch_size {N}, time_size {T}"):
         SentenceBatches(SENTENCES, N, T)
 
 
