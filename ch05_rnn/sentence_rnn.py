@@ -79,7 +79,7 @@ class SentenceRnn(Model):
 
     def read(self, word: int, next_word: int) -> Array:
         """Read a word; return -log P(next_word | all words so far), in nats."""
-        # A layer remembers only its last step, so each step has its own copies of the layers; they share the parameters.
+        # A layer remembers only its last step, so each step has its own copies of the layers, which share parameters.
         embedding, rnn, affine, loss = step = [copy(layer) for layer in (*self.layers, self.loss_layer)]
         self.steps.append(step)
         x, t = self.asarrays(np.array([word]), np.array([next_word]))

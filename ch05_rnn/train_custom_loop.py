@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--corpus", default="sotu", help="sotu, ptb, wikitext2, or the path of a UTF-8 text file")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights")
     parser.add_argument("--quick", action="store_true", help="10 epochs, to see it run")
-    parser.add_argument("--plot", metavar="FILE", help="draw the perplexities into this picture, such as loop.png")
+    parser.add_argument("--plot", action="store_true", help="show the perplexities in a window")
     args = parser.parse_args(argv)
     try:
         words = dataset.load(args.corpus).train[:CORPUS_SIZE]
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> float:
         plt.plot(range(1, len(perplexities) + 1), perplexities)
         plt.xlabel("epoch")
         plt.ylabel("perplexity")
-        plt.savefig(args.plot)
+        plt.show()
     return perplexities[-1]
 
 
