@@ -232,9 +232,7 @@ def test_gradients_of_tied_weights_add_up_whichever_layer_comes_first(output, ou
 def test_parameters_with_equal_values_are_not_tied():
     layers = [TimeEmbedding(np.zeros((V, D))), TimeRNN(np.zeros((D, H)), np.zeros((H, H)), np.zeros(H))]
     layers.append(TimeAffine(np.zeros((H, V)), np.zeros(V)))
-    for i, p in enumerate(p for layer in layers for p in layer.parameters):
-        p.name = str(i)
-    assert len(LanguageModel(layers).params) == 6
+    assert [p.name for p in LanguageModel(layers).parameters] == ["W", "Wx", "Wh", "b", "W_2", "b_2"]
 
 
 # Modes
@@ -268,29 +266,24 @@ def test_evaluating_uses_its_own_state_and_no_dropout_and_puts_both_back_after_a
 # Construction
 
 
-EACH_CLASS = pytest.mark.parametrize("model", [SimpleRnnlm, LstmLm, GruLm, BetterLstmLm])
-
-
-@pytest.mark.parametrize("sizes", [(0, 4, 5, 1), (7, -1, 5, 1), (7, 4, 0, 1), (7, 4, 5, 0), (7, 4, 5, -1)], ids=str)
-@EACH_CLASS
-def test_sizes_must_be_positive(model, sizes):
-    V, D, H, layers = sizes
-    message = f"sizes must be positive, got vocab_size {V}, wordvec_size {D}, hidden_size {H}, layers {layers}$"
+@pytest.mark.parametrize(
+    ("sizes", "options", "message"),
+    [
+        ((0, 4, 5), {}, "sizes must be positive, got vocab_size 0, wordvec_size 4, hidden_size 5, layers"),
+        ((7, -1, 5), {}, "sizes must be positive, got vocab_size 7, wordvec_size -1, hidden_size 5, layers"),
+        ((7, 4, 0), {}, "sizes must be positive, got vocab_size 7, wordvec_size 4, hidden_size 0, layers"),
+        ((7, 4, 5), {"layers": 0}, "sizes must be positive, got .* layers 0$"),
+        ((7, 4, 5), {"tie_weights": True}, "wordvec_size = hidden_size, got 4 and 5"),
+        ((7, 4, 4), {"dropout": 1.0}, r"\[0, 1\), got 1"),
+        ((7, 4, 4), {"init_range": 0.0}, "init_range must be more than 0 and at most 100, got 0.0"),
+        ((7, 4, 4), {"init_range": 101}, "init_range must be more than 0 and at most 100, got 101"),
+        ((7, 4, 4), {"init_range": math.nan}, "init_range must be more than 0 and at most 100, got nan"),
+    ],
+)
+@pytest.mark.parametrize("model", [SimpleRnnlm, LstmLm, GruLm, BetterLstmLm])
+def test_sizes_and_options_out_of_range_are_refused(model, sizes, options, message):
     with pytest.raises(ValueError, match=message):
-        model(V, D, H, layers=layers)
-
-
-@EACH_CLASS
-def test_tying_needs_equal_sizes(model):
-    options = {} if model is BetterLstmLm else {"tie_weights": True}
-    with pytest.raises(ValueError, match="wordvec_size = hidden_size, got 4 and 5"):
-        model(V, 4, 5, **options)
-
-
-@EACH_CLASS
-def test_dropout_of_everything_is_refused(model):
-    with pytest.raises(ValueError, match=r"\[0, 1\), got 1"):
-        new(model, dropout=1.0)
+        model(*sizes, **options)
 
 
 # Of each form of the cells: the prefix of the names, gates, and elements of b and of p for each of H.
@@ -378,11 +371,6 @@ def test_the_forget_bias_is_that_of_the_forget_gates_alone(options):
 def test_the_last_layer_must_be_an_output_layer():
     with pytest.raises(TypeError, match="TimeAffine, got Layer"):
         LanguageModel([TimeEmbedding(np.zeros((2, 2))), Layer()])
-
-
-def test_of_parameters_with_one_name_each_gets_the_number_of_its_layer():
-    model = LanguageModel([TimeAffine(np.zeros((2, 2)), np.zeros(2)), TimeAffine(np.zeros((2, 2)), np.zeros(2))])
-    assert [p.name for p in model.parameters] == ["W", "b", "W_1", "b_1"]
 
 
 @EACH_MODEL
