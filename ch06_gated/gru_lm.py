@@ -38,7 +38,7 @@ class GruLm(RecurrentLm):
         super().__init__(vocab_size, wordvec_size, hidden_size, **options)
 
     def make_layers(self, V: int, D: int, H: int, init: InitialWeights) -> list[Layer]:
-        """Make the layers, and the weights that they start from; those of z, r and h̃ stand side by side."""
+        """Make the layers, and the weights that they start from; the columns are those of z, r, h̃."""
         embed_W = init.normal("embed_W", (V, D), std=0.01)
         gru_Wx = init.normal("gru_Wx", (D, 3 * H), std=1 / sqrt(D))
         gru_Wh = init.normal("gru_Wh", (H, 3 * H), std=1 / sqrt(H))

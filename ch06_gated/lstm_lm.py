@@ -49,7 +49,7 @@ class LstmLm(RecurrentLm):
         super().__init__(vocab_size, wordvec_size, hidden_size, **options)
 
     def make_layers(self, V: int, D: int, H: int, init: InitialWeights) -> list[Layer]:
-        """Make the layers, and the weights that they start from; those of the gates f, g, i, o stand side by side."""
+        """Make the layers, and the weights that they start from; the columns are those of f, g, i, o."""
         embed_W = init.normal("embed_W", (V, D), std=0.01)
         lstm_Wx = init.normal("lstm_Wx", (D, 4 * H), std=1 / sqrt(D))
         lstm_Wh = init.normal("lstm_Wh", (H, 4 * H), std=1 / sqrt(H))

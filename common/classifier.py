@@ -27,7 +27,7 @@ class RecurrentClassifier(Model):
                              |     |     |
         TimeEmbedding       x_0   x_1   x_2        (N, T, D)
                              |     |     |
-        recurrent           h_0 → h_1 → h_2        (N, T, H), each text from zeros; layer on layer
+        recurrent           h_0 → h_1 → h_2        (N, T, H), each text from zeros; stacked
                                          |
         TimeLast                         h_2       (N, H): the last real state; or TimeMean, the mean of the real ones
                                          |
@@ -42,7 +42,7 @@ class RecurrentClassifier(Model):
     vocab_size, wordvec_size, hidden_size, classes : int
         V, D, H and C.
     layers : int
-        Recurrent layers, one on the other.
+        Stacked recurrent layers.
     bidirectional : bool
         Let each be two, one of which reads from the last word to the first; the next layer gets 2H numbers per step.
     pool : {"last", "mean"}

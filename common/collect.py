@@ -1,4 +1,4 @@
-"""Which parameters a list of layers has: each once, with a name of its own, whatever the layers share."""
+"""Which parameters a list of layers has: each once, with a unique name, whatever the layers share."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from common.parameter import Parameter, shared_memory
 
 
 def collect_parameters(layers: list[Layer]) -> tuple[list[Parameter], list[tuple[object, list[Parameter]]]]:
-    """The parameters of all layers, each once; and the layers of the reader's own that hold arrays, with theirs.
+    """The parameters of all layers, each once; and the user-defined layers that hold arrays, with theirs.
 
     Those that share memory become one; of equal names, all but the first get the number of the layer.
     """
     parameters: list[Parameter] = []
-    own: list[tuple[object, list[Parameter]]] = []
+    user: list[tuple[object, list[Parameter]]] = []
     for k, layer in enumerate(layers):
         for part in sorted(parts(layer), key=lambda part: not isinstance(part, Layer)):
             found = _parameters_of(part, part is layer)
             if found and not isinstance(part, Layer):
-                own.append((part, found))
+                user.append((part, found))
             for p in found:
                 if any(q is p.base for q in parameters) or _is_tied(p, parameters, part):
                     continue
@@ -29,12 +29,12 @@ def collect_parameters(layers: list[Layer]) -> tuple[list[Parameter], list[tuple
                     name, number = f"{p.name}_{number}", number + 1
                 p.base.name = name
                 parameters.append(p.base)
-    return parameters, own
+    return parameters, user
 
 
-def check_grads_in_place(own_layers: list[tuple[object, list[Parameter]]]) -> None:
-    """Raise a ValueError if a layer of the reader's own has put new arrays into the place of its gradients."""
-    for layer, parameters in own_layers:
+def check_grads_in_place(user_layers: list[tuple[object, list[Parameter]]]) -> None:
+    """Raise a ValueError if a user-defined layer has replaced the arrays of its gradients."""
+    for layer, parameters in user_layers:
         if not all(map(is_, layer.grads, [p.grad for p in parameters])):
             raise ValueError(
                 f"{type(layer).__name__} has made new arrays of its gradients, which the model does not see: "
@@ -59,7 +59,7 @@ def _is_tied(p: Parameter, parameters: list[Parameter], layer: Layer) -> bool:
             layer.tie(p, q if how == "same" else q.T)
             return True
         if how and shared_memory(q.grad, p.base.grad) == how:
-            return True  # a layer of the reader's own lists a parameter of a layer in it
+            return True  # a user-defined layer lists a parameter of a layer inside it
         if how:
             raise ValueError(
                 f"{q.name} and {p.name} share memory, but are not one parameter: give both layers one Parameter"
@@ -68,7 +68,7 @@ def _is_tied(p: Parameter, parameters: list[Parameter], layer: Layer) -> bool:
 
 
 def _parameters_of(layer: Layer, must_be_layer: bool) -> list[Parameter]:
-    """The parameters of a layer, or of the reader's own; of any other object, none."""
+    """The parameters of a layer, user-defined or not; of any other object, none."""
     if isinstance(layer, Layer):
         return layer.parameters
     name = type(layer).__name__

@@ -25,7 +25,7 @@ def generate(
 ) -> Iterator[int]:
     """Yield word ids w_t, each drawn from P(w_t | w_1, ..., w_{t-1}), the model's distribution.
 
-    The model starts from a state of zeros, in evaluation mode. Between two words it is left as it was found.
+    The model starts from a state of zeros, in evaluation mode. It is restored between two words.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ class Model:
     """A stack of layers, and the loss of what the last one returns.
 
     The first layer takes what the model takes; ``predict`` returns what the last layer returns; ``loss_layer`` maps
-    that and the targets to the loss. A layer of your own needs ``forward``, ``backward``, and ``params`` and
+    that and the targets to the loss. A user-defined layer needs ``forward``, ``backward``, and ``params`` and
     ``grads``, lists of arrays that are changed in place.
 
     A stateful recurrent layer carries its state (h; an LSTM: h and c) from window to window: ``forward`` and
@@ -50,8 +50,8 @@ class Model:
         self.hidden_layers = layers  # those that come before the loss layer
         self.loss_layer = loss_layer
         if len({id(layer) for layer in layers}) < len(layers):
-            raise ValueError("a layer stands in the list twice, but remembers one pass: make two that share parameters")
-        self.parameters, self._own_layers = collect_parameters([*layers, loss_layer])
+            raise ValueError("a layer is listed twice, but remembers only one pass: make two that share parameters")
+        self.parameters, self._user_layers = collect_parameters([*layers, loss_layer])
         self._all_layers = list({id(part): part for layer in (*layers, loss_layer) for part in parts(layer)}.values())
         self._buffer: FlatBuffer | None = None
         self._evaluating = False  # inside a block of ``evaluating``
@@ -67,9 +67,9 @@ class Model:
     def flatten_parameters(self) -> None:
         """Move all parameters into one array, which is faster; arrays taken from them before are no longer theirs.
 
-        Nothing is moved if a layer of the reader's own holds arrays.
+        Nothing is moved if a user-defined layer holds arrays.
         """
-        if self._own_layers:
+        if self._user_layers:
             return
         self._buffer = FlatBuffer(self.parameters)
         if isinstance(self.loss_layer, FastTimeAffineSoftmaxWithLoss):
@@ -78,7 +78,7 @@ class Model:
     def predict(self, xs: Array) -> Array:
         """Map the input of the first layer to the output of the last, without dropout.
 
-        Only the carried state changes (of a layer of your own, its attributes ``h`` and ``c``): a ``backward`` that
+        Only the carried state changes (of a user-defined layer, its attributes ``h`` and ``c``): a ``backward`` that
         follows is that of the last ``forward``.
         """
         if self._evaluating:
@@ -110,7 +110,7 @@ class Model:
         dx = self.loss_layer.backward(dout)
         for layer in reversed(self.hidden_layers):
             dx = layer.backward(dx)
-        check_grads_in_place(self._own_layers)
+        check_grads_in_place(self._user_layers)
 
     # State and modes
 
@@ -148,7 +148,7 @@ class Model:
 
     @contextmanager
     def evaluating(self, session: list | None = None) -> Iterator[None]:
-        """No dropout, no gradients, and a state of zeros inside the ``with`` block; afterwards all is as it was.
+        """No dropout, no gradients, and a state of zeros inside the ``with`` block; then everything is restored.
 
         A ``session`` is a list, empty at first, that keeps what the layers hold at the end of the block, so that
         another block that is given it continues from there. Inside the block, layers can be looked at: ``layer.gates``.
@@ -173,7 +173,7 @@ class Model:
 
     @contextmanager
     def _restoring_layers(self) -> Iterator[None]:
-        """Whatever happens to the layers inside the ``with`` block, afterwards all is as it was."""
+        """Restore the layers and the pass in progress at the end of the ``with`` block."""
         before = [dict(vars(layer)) for layer in self._all_layers]
         passes = [p.pass_in_hand for p in self.parameters]
         was_evaluating = self._evaluating
@@ -212,7 +212,7 @@ class Model:
         self._move(to_cpu)
 
     def _move(self, function: Callable[[Array], Array]) -> None:
-        for layer, _ in self._own_layers:
+        for layer, _ in self._user_layers:
             raise TypeError(f"{type(layer).__name__} holds arrays of its own: make it on the device of the model")
         for p in self.parameters:
             p.convert(function)
@@ -266,7 +266,7 @@ class LanguageModel(Model):
         if isinstance(output, TimeAffine):
             super().__init__(layers, FastTimeAffineSoftmaxWithLoss(output.W, output.b, ignore_label))
             self.hidden_layers = hidden_layers  # in training, the loss layer does the work of the last layer, too
-        else:  # a layer of the reader's own
+        else:  # user-defined
             super().__init__(layers, TimeSoftmaxWithLoss(ignore_label))
 
     def check_text(self, xs: Array, ts: Array) -> tuple[Array, Array]:

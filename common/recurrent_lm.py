@@ -21,7 +21,7 @@ class RecurrentLm(LanguageModel):
                              |     |     |
         TimeEmbedding       x_0   x_1   x_2        (N, T, D)
                              |     |     |
-        recurrent     h →   h_0 → h_1 → h_2 → h    (N, T, H), carried from window to window; layer on layer
+        recurrent     h →   h_0 → h_1 → h_2 → h    (N, T, H), carried from window to window; stacked
                              |     |     |
         TimeAffine          y_0   y_1   y_2        (N, T, V): scores of the words that follow w_0, w_1, w_2
 
@@ -30,7 +30,7 @@ class RecurrentLm(LanguageModel):
     vocab_size, wordvec_size, hidden_size : int
         V, D and H.
     layers : int
-        Recurrent layers, one on the other.
+        Stacked recurrent layers.
     dropout : float
         Probability that an element is dropped in training, of x and of the output of each recurrent layer.
     locked_dropout : bool
@@ -103,7 +103,7 @@ class RecurrentLm(LanguageModel):
 
 
 class InitialWeights:
-    """The parameters that a model starts from: declared first, drawn when all its layers stand.
+    """The parameters that a model starts from: declared first, drawn when all its layers are made.
 
     So they can be drawn in the order of the layers, whichever of them the options replace.
     """
