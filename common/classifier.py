@@ -14,7 +14,7 @@ from common.functions import softmax
 from common.layers import Affine, SoftmaxWithLoss
 from common.model import Model
 from common.packing import PackedSequence, pack, pad
-from common.recurrent_lm import InitialWeights, number_names
+from common.recurrent_lm import InitialWeights, add_suffix
 from common.time_layers import TimeBidirectional, TimeDropout, TimeEmbedding, TimeLast, TimeMean, TimeRecurrent
 
 POOLS = ("last", "mean")
@@ -86,25 +86,23 @@ class RecurrentClassifier(Model):
         init = InitialWeights(dtype)
         self.fixed_embedding = fixed_embedding
 
-        output_size = 2 * H if bidirectional else H  # of a recurrent layer
-        input_sizes = [D, *[output_size] * (layers - 1)]
-        recurrent = [self.recurrent_layer(size, H, init) for size in input_sizes]
-        if layers > 1:
-            number_names(recurrent)
-        if bidirectional:
-            backward = [self.recurrent_layer(size, H, init) for size in input_sizes]
-            if layers > 1:
-                number_names(backward)
-            for direction, directed in (("ahead", recurrent), ("back", backward)):
-                for p in (p for layer in directed for p in layer.parameters):
-                    p.name = p.name.replace("_", f"_{direction}_", 1)  # lstm_ahead_Wx, lstm_back_Wx
-            recurrent = [TimeBidirectional(*pair) for pair in zip(recurrent, backward)]
+        width = 2 * H if bidirectional else H  # of the output of a recurrent layer
+        recurrent = []
+        for k in range(layers):
+            input_size, number = width if k else D, k + 1 if layers > 1 else ""
+            layer = self.recurrent_layer(input_size, H, init)
+            if bidirectional:
+                backward = self.recurrent_layer(input_size, H, init)
+                layer = TimeBidirectional(add_suffix(layer, f"{number}_ahead"), add_suffix(backward, f"{number}_back"))
+            else:
+                add_suffix(layer, number)
+            recurrent.append(layer)
 
         distinct = dropout == 0 and not bidirectional  # only a recurrent layer takes each word's row once
         stack = [TimeEmbedding(init.normal("embed_W", (V, D), std=0.1), distinct), *recurrent]
         if dropout > 0:
             stack = [part for layer in stack for part in (layer, TimeDropout(dropout, rng))]
-        affine_W = init.normal("affine_W", (output_size, C), std=1 / sqrt(output_size))
+        affine_W = init.normal("affine_W", (width, C), std=1 / sqrt(width))
         output = Affine(affine_W, init.zeros("affine_b", C))
         super().__init__([*stack, TimeMean() if pool == "mean" else TimeLast(bidirectional), output], SoftmaxWithLoss())
         init.draw(self.parameters, rng)

@@ -83,7 +83,7 @@ class RecurrentLm(LanguageModel):
         # A higher layer is that of the same model whose words are vectors of H numbers.
         recurrent += [self.make_layers(1, H, H, init)[1] for _ in range(layers - 1)]
         if layers > 1:
-            number_names(recurrent)
+            recurrent = [add_suffix(layer, k) for k, layer in enumerate(recurrent, start=1)]
         if tie_weights:
             init.std[embedding.W] = 1 / sqrt(D)  # as output weights, 0.01 would be too small to start from
             affine = TimeAffine(embedding.W.T, init.zeros("affine_b", V))
@@ -133,8 +133,8 @@ class InitialWeights:
                 p.data = rng.uniform(-init_range, init_range, p.data.shape)
 
 
-def number_names(layers: list[Layer]) -> None:
-    """Number the parameters of layers of one kind: lstm_Wx becomes lstm1_Wx in the first, lstm2_Wx in the second."""
-    for k, layer in enumerate(layers, start=1):
-        for p in layer.parameters:
-            p.name = p.name.replace("_", f"{k}_", 1)
+def add_suffix(layer: Layer, suffix: object) -> Layer:
+    """Rename the parameters of a layer: with the suffix 2, lstm_Wx becomes lstm2_Wx."""
+    for p in layer.parameters:
+        p.name = p.name.replace("_", f"{suffix}_", 1)
+    return layer
