@@ -19,10 +19,8 @@ from common.gradient_check import check_gradients
 from common.layers import GRU, LSTM, RNN, Affine, Embedding, Layer
 from common.model import LanguageModel
 from common.optimizer import SGD
-from common.parameter import Parameter
 from common.time_layers import (
     TimeAffine,
-    TimeAffineSoftmaxWithLoss,
     TimeDropout,
     TimeEmbedding,
     TimeGRU,
@@ -206,29 +204,6 @@ def test_tied_weights_are_one_parameter(options, cells):
     assert np.array_equal(model.layers[-1].W.data, model.params[0].T)
 
 
-@pytest.mark.parametrize("output_first", [False, True])
-@pytest.mark.parametrize("output", [TimeAffine, TimeAffineSoftmaxWithLoss])
-def test_gradients_of_tied_weights_add_up_whichever_layer_comes_first(output, output_first):
-    xs, ts = batch()
-    labels = () if output is TimeAffine else (ts,)
-
-    def layers(W, output_W):
-        return TimeEmbedding(W), output(output_W, np.zeros(V))
-
-    def backward(embedding, last):
-        embedding.forward(xs)
-        upstream = last.forward(normal(N, T, D), *labels)
-        steps = [(embedding, normal(N, T, D, seed=1)), (last, 1.0 if labels else upstream)]
-        for layer, dy in steps[::-1] if output_first else steps:
-            layer.backward(dy)
-        return embedding.W.grad, last.W.grad
-
-    W = Parameter(normal(V, D))
-    dW, _ = backward(*layers(W, W.T))
-    from_embedding, from_output = backward(*layers(normal(V, D), normal(V, D).T))
-    assert np.allclose(dW, from_embedding + from_output.T, rtol=0, atol=1e-14)
-
-
 def test_parameters_with_equal_values_are_not_tied():
     layers = [TimeEmbedding(np.zeros((V, D))), TimeRNN(np.zeros((D, H)), np.zeros((H, H)), np.zeros(H))]
     layers.append(TimeAffine(np.zeros((H, V)), np.zeros(V)))
@@ -400,11 +375,18 @@ def test_saved_weights_come_back(tmp_path, options):
         assert model.forward(*batch()) == other.forward(*batch())
 
 
+def assert_refused(model, path, message):
+    kept = [x.copy() for x in model.params]
+    with pytest.raises(ValueError, match=message):
+        model.load(path)
+    for a, b in zip(kept, model.params):
+        assert np.array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     ("saved_options", "options", "message"),
     [
         ({"reset_after": True}, {}, r"gru_b has shape \(20,\), but this model's has \(15,\)"),
-        ({}, {"reset_after": True}, r"gru_b has shape \(15,\), but this model's has \(20,\)"),
         ({"layers": 2}, {}, "has no gru_Wx; it has affine_W, affine_b, embed_W, gru1_Wh"),
         ({"model": LstmLm}, {}, "has no gru_Wx; it has .* lstm_Wx"),
         ({"model": LstmLm, "peepholes": True}, {"model": LstmLm}, "parameters that this model has not: lstm_p"),
@@ -415,12 +397,7 @@ def test_saved_weights_come_back(tmp_path, options):
 )
 def test_weights_of_another_form_of_the_model_are_refused(tmp_path, saved_options, options, message):
     build(**{"model": GruLm} | saved_options).save(tmp_path / "w.npz")
-    model = build(**{"model": GruLm} | options)
-    kept = [x.copy() for x in model.params]
-    with pytest.raises(ValueError, match=message):
-        model.load(tmp_path / "w.npz")
-    for a, b in zip(kept, model.params):
-        assert np.array_equal(a, b)
+    assert_refused(build(**{"model": GruLm} | options), tmp_path / "w.npz", message)
 
 
 def saved(tmp_path, change):
@@ -446,13 +423,7 @@ def saved(tmp_path, change):
     ids=["shape", "missing", "extra", "nan", "complex", "pickled"],
 )
 def test_wrong_weight_files_are_refused_and_change_nothing(tmp_path, change, message):
-    path = saved(tmp_path, change)
-    model = build(seed=1)
-    kept = [x.copy() for x in model.params]
-    with pytest.raises(ValueError, match=message):
-        model.load(path)
-    for a, b in zip(kept, model.params):
-        assert np.array_equal(a, b)
+    assert_refused(build(seed=1), saved(tmp_path, change), message)
 
 
 def zip_without_arrays():
@@ -482,8 +453,7 @@ def single_array():
 def test_damaged_and_other_files_are_refused(tmp_path, damage):
     path = saved(tmp_path, lambda arrays: None)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match="not a weight file, or is damaged"):
-        build().load(path)
+    assert_refused(build(seed=1), path, "not a weight file, or is damaged")
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):
@@ -516,16 +486,10 @@ def test_memory_of_a_step_grows_with_the_state_not_with_the_vocabulary(monkeypat
         tracemalloc.stop()
 
 
-def test_weights_of_an_lstm_whose_order_of_gates_is_not_known_are_refused(tmp_path):
-    path = tmp_path / "weights.npz"
-    for model in (new(model=LstmLm), new(model=BetterLstmLm)):
-        np.savez(path, **{p.name: p.data for p in model.parameters})
-        kept = [w.copy() for w in model.params]
-        with pytest.raises(ValueError, match=r"another order than f, g, i, o: train again"):
-            model.load(path)
-        assert all(np.array_equal(a, b) for a, b in zip(model.params, kept))
-        model.save(path)
-        model.load(path)
-    model = new(model=SimpleRnnlm)
+@pytest.mark.parametrize("model", [LstmLm, BetterLstmLm])
+def test_weights_of_an_lstm_whose_order_of_gates_is_not_known_are_refused(tmp_path, model):
+    path, model = tmp_path / "weights.npz", new(model=model)
     np.savez(path, **{p.name: p.data for p in model.parameters})
+    assert_refused(model, path, "another order than f, g, i, o: train again")
+    model.save(path)
     model.load(path)
