@@ -1,7 +1,7 @@
-"""The barest recurrent language model: no batches, no windows, one word after the other.
+"""The simplest recurrent language model: no batches, no windows, one word after the other.
 
     python ch05_rnn/sentence_rnn.py                  # learn from a sentence at a time
-    python ch05_rnn/sentence_rnn.py --form stream    # read on and on, and learn every 30 words
+    python ch05_rnn/sentence_rnn.py --form stream    # read one long text, and learn every 30 words
     python ch05_rnn/sentence_rnn.py --text "the state of the union is strong ."
 
 The probability of a sentence is the product of those of its words, each given all words before it. Its negative
@@ -11,10 +11,10 @@ logarithm, a sum over the words, is the loss.
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 from itertools import pairwise
+from math import sqrt
 
 import numpy as np
 
@@ -22,10 +22,10 @@ import ch05_rnn  # noqa: F401 - it makes sure of the packages
 import dataset
 from common.backend import Array, get_array_module, require_gpu
 from common.evaluation import perplexity
-from common.initial_weights import InitialWeights
 from common.layers import RNN, Affine, Embedding, SoftmaxWithLoss
 from common.model import Model
 from common.optimizer import SGD, Optimizer, clip_grads
+from common.recurrent_lm import InitialWeights
 from common.runs.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8, utf8_text
 from dataset.corpus import EOS, UNK, Corpus
 
@@ -39,8 +39,8 @@ class SentenceRnn(Model):
         h_t = tanh(x_t Wx + h_{t-1} Wh + b)
         P(w_{t+1} | w_1, ..., w_t) = softmax(h_t Wy + by)
 
-    ``read`` makes one step and remembers it; ``backward`` goes back through all steps that are remembered, and forgets
-    them. Then the graph is cut: the state goes on, but no gradient reaches back beyond it.
+    ``read`` makes one step and remembers it; ``backward`` goes back through all remembered steps, and forgets them.
+    The state is carried on, but no gradient flows further back: back-propagation through time is truncated there.
 
     Parameters
     ----------
@@ -57,27 +57,29 @@ class SentenceRnn(Model):
     def __init__(
         self, vocab_size: int, wordvec_size: int, hidden_size: int, rng: np.random.Generator, dtype: type = np.float32
     ) -> None:
-        V, D, H, weights = vocab_size, wordvec_size, hidden_size, InitialWeights(rng, dtype)
-        Wx, Wh = weights.recurrent("rnn", D, H, gates=1)
-        affine_W = weights.normal("affine_W", H, V, scale=1 / math.sqrt(H))
-        layers = [
-            Embedding(weights.normal("embed_W", V, D, scale=0.01)),
-            RNN(Wx, Wh, weights.constant("rnn_b", (H, 0))),
-            Affine(affine_W, weights.constant("affine_b", (V, 0))),
-        ]
+        V, D, H, init = vocab_size, wordvec_size, hidden_size, InitialWeights(dtype)
+        embed_W = init.normal("embed_W", (V, D), std=0.01)
+        rnn_Wx = init.normal("rnn_Wx", (D, H), std=1 / sqrt(D))
+        rnn_Wh = init.normal("rnn_Wh", (H, H), std=1 / sqrt(H))
+        rnn_b = init.zeros("rnn_b", H)
+        affine_W = init.normal("affine_W", (H, V), std=1 / sqrt(H))
+        affine_b = init.zeros("affine_b", V)
+
+        layers = [Embedding(embed_W), RNN(rnn_Wx, rnn_Wh, rnn_b), Affine(affine_W, affine_b)]
         super().__init__(layers, SoftmaxWithLoss())
+        init.draw([rnn_Wx, rnn_Wh, affine_W, embed_W], rng)
         self.flatten_parameters()
         self.reset_state()
 
     def reset_state(self) -> None:
-        """Start from a state of zeros, with no step to remember."""
+        """Start from a state of zeros, and forget all steps."""
         Wh = self.layers[1].Wh.data
         self.h = get_array_module(Wh).zeros((1, len(Wh)), Wh.dtype)
         self.steps = []
 
     def read(self, word: int, next_word: int) -> Array:
         """Read a word; return -log P(next_word | all words so far), in nats."""
-        # A layer remembers only what it did last, so each step has layers of its own: copies share the parameters.
+        # A layer remembers only its last step, so each step has its own copies of the layers, which share parameters.
         embedding, rnn, affine, loss = step = [copy(layer) for layer in (*self.layers, self.loss_layer)]
         self.steps.append(step)
         x, t = self.asarrays(np.array([word]), np.array([next_word]))
@@ -85,32 +87,32 @@ class SentenceRnn(Model):
         return loss.forward(affine.forward(self.h), t)
 
     def backward(self, dout: float = 1.0) -> None:
-        """Set all gradients to those of the summed loss of the steps that are remembered, times dout; forget them."""
+        """Set all gradients to those of the summed loss of the remembered steps, times dout, and forget the steps."""
         if not self.steps:
             raise ValueError("there is no step to go back through: read a word first")
         dh = 0
         for embedding, rnn, affine, loss in reversed(self.steps):
-            # A state is seen by the output of its step, and by the next step.
+            # h_t goes to the output of step t and to step t + 1: its gradient is the sum of both.
             dx, dh = rnn.backward(affine.backward(loss.backward(dout)) + dh)
             embedding.backward(dx)
         self.steps = []
 
 
 def learn(model: SentenceRnn, optimizer: Optimizer, max_grad: float) -> None:
-    """Go back through what was read, and change the weights."""
+    """Back-propagate through what was read, clip the gradients, and update the weights."""
     model.backward()
     clip_grads(model.grads, max_grad)
     optimizer.update(model.params, model.grads)
 
 
 def log_probability(model: SentenceRnn, sentence: Sequence[int]) -> float:
-    """log P(w_2, ..., w_n | w_1) in nats, from a state of zeros; what was read can still be learnt from."""
+    """log P(w_2, ..., w_n | w_1) = Σ_t log P(w_{t+1} | w_1, ..., w_t) in nats, from a state of zeros."""
     model.reset_state()
     return -float(sum(model.read(word, next_word) for word, next_word in pairwise(sentence)))
 
 
 def sentences(ids: np.ndarray, corpus: Corpus) -> Iterator[list[int]]:
-    """Cut a text behind full stops and line ends. Each sentence goes from one ``<eos>`` to another."""
+    """Cut a text after full stops and line ends. Each sentence begins and ends with ``<eos>``."""
     eos = corpus.word_to_id[EOS]
     ends = {corpus.word_to_id.get(mark) for mark in SENTENCE_ENDS}
     sentence = [eos]
@@ -125,7 +127,7 @@ def sentences(ids: np.ndarray, corpus: Corpus) -> Iterator[list[int]]:
 def train_sentences(
     model: SentenceRnn, optimizer: Optimizer, train: list[list[int]], corpus: Corpus, args: argparse.Namespace
 ) -> None:
-    """Learn from each sentence, which knows nothing of the one before."""
+    """Update after each sentence, which starts from a state of zeros."""
     loss = words = 0
     for k, sentence in enumerate(train, start=1):
         log_p = log_probability(model, sentence)
@@ -140,7 +142,7 @@ def train_sentences(
 def train_stream(
     model: SentenceRnn, optimizer: Optimizer, train: list[list[int]], corpus: Corpus, args: argparse.Namespace
 ) -> None:
-    """Read all sentences as one text, and learn every so many words; the state is never lost."""
+    """Read all sentences as one text, and update every ``--update-every`` words; the state is always carried on."""
     text = [word for sentence in train for word in sentence[:-1]]  # <eos> w w w <eos> w w ...
     loss = words = 0
     model.reset_state()
@@ -208,7 +210,7 @@ def main(argv: list[str] | None = None) -> float:
 
 
 def text_ids(text: str, name: str, corpus: Corpus) -> list[int]:
-    """The ids of a sentence of the user's own, between ``<eos>`` and ``<eos>``."""
+    """The ids of a sentence that the user has typed, between ``<eos>`` and ``<eos>``."""
     words, eos, unk = dataset.splitter(name)(text), corpus.word_to_id[EOS], corpus.word_to_id.get(UNK)
     ids = [corpus.word_to_id.get(word, unk) for word in words]
     if None in ids:

@@ -9,51 +9,67 @@ import numpy as np
 
 import dataset
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
-from common.batching import OffsetBatches
-from common.evaluation import perplexity
 from common.optimizer import SGD
-from common.runs.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
+from common.runs.cli import OneLineParser, non_negative_int, run, use_utf8
+
+CORPUS_SIZE = 1000  # words to train on
+D = 100  # size of a word's vector
+H = 100  # size of the hidden state
+N = 10  # parallel streams: sequences in a batch
+T = 5  # words that gradients reach back
+EPOCHS = 100
+LEARNING_RATE = 0.1
+
+
+def train(words: np.ndarray, epochs: int, seed: int) -> list[float]:
+    """Train a model on word ids, (n,), print the perplexity of each epoch, and return all of them."""
+    vocabulary, corpus = np.unique(words, return_inverse=True)  # ids from 0, without those of words that do not occur
+    xs, ts = corpus[:-1], corpus[1:]  # the label of each word is the next word
+    model = SimpleRnnlm(len(vocabulary), D, H, rng=np.random.default_rng(seed))
+    optimizer = SGD(LEARNING_RATE)
+    print(f"corpus size: {len(corpus)}, vocabulary size: {len(vocabulary)}")
+
+    windows = len(xs) // (N * T)  # in an epoch
+    offsets = np.arange(N)[:, None] * (len(xs) // N)  # (N, 1): where each stream starts
+    time = 0
+    perplexities = []
+    for epoch in range(1, epochs + 1):
+        total_loss = 0.0
+        for _ in range(windows):
+            index = (offsets + np.arange(time, time + T)) % len(xs)  # (N, T)
+            time += T
+            # The hidden state is carried from window to window, and from epoch to epoch.
+            loss = model.forward(xs[index], ts[index])
+            model.backward()
+            optimizer.update(model.params, model.grads)
+            total_loss += float(loss)
+        perplexities.append(float(np.exp(total_loss / windows)))
+        print(f"epoch {epoch:3d}  perplexity {perplexities[-1]:.2f}")
+    return perplexities
 
 
 def main(argv: list[str] | None = None) -> float:
-    """Train, print the perplexity of each epoch, and return the last."""
+    """Train as the command line says, and return the last perplexity."""
     use_utf8()
     parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", default="sotu", help="sotu, ptb, wikitext2, or the path of a UTF-8 text file")
-    parser.add_argument("--corpus-size", type=positive_int, default=1000, help="words to train on")
-    parser.add_argument("--wordvec-size", type=positive_int, default=100, help="size of a word's vector, D")
-    parser.add_argument("--hidden-size", type=positive_int, default=100, help="size of the RNN's state, H")
-    parser.add_argument("--batch-size", type=positive_int, default=10, help="sequences side by side, N")
-    parser.add_argument("--time-size", type=positive_int, default=5, help="words that gradients reach back, T")
-    parser.add_argument("--epochs", type=positive_int, default=100, help="times through the text")
-    parser.add_argument("--lr", type=positive_float, default=0.1, help="learning rate of SGD")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the initial weights")
     parser.add_argument("--quick", action="store_true", help="10 epochs, to see it run")
+    parser.add_argument("--plot", action="store_true", help="show the perplexities in a window")
     args = parser.parse_args(argv)
-    epochs = 10 if args.quick else args.epochs
-
     with parser.reporting_errors():
-        words = dataset.load(args.corpus).train[: args.corpus_size]
-        # Number the words that occur from 0, so that the model has no outputs for others.
-        vocabulary, corpus = np.unique(words, return_inverse=True)
-        xs, ts = corpus[:-1], corpus[1:]  # at each word, the label is the next word
-        batches = OffsetBatches(xs, ts, args.batch_size, args.time_size)
-        vocab_size = len(vocabulary)
-        rng = np.random.default_rng(args.seed)
-        model = SimpleRnnlm(vocab_size, args.wordvec_size, args.hidden_size, rng=rng)
-    print(f"corpus size: {len(corpus)}, vocabulary size: {vocab_size}")
-    optimizer = SGD(args.lr)
+        words = dataset.load(args.corpus).train[:CORPUS_SIZE]
+        if len(words) <= N * T:
+            raise ValueError(f"a window takes more than {N * T} words, got {len(words)}")
+    perplexities = train(words, 10 if args.quick else EPOCHS, args.seed)
+    if args.plot:
+        import matplotlib.pyplot as plt
 
-    for epoch in range(1, epochs + 1):
-        loss_sum = 0.0
-        # The state is carried from batch to batch, and here from epoch to epoch too.
-        for batch_x, batch_t in batches:
-            loss = model.forward(batch_x, batch_t)
-            model.backward()
-            optimizer.update(model.params, model.grads)
-            loss_sum += float(loss)
-        print(f"epoch {epoch:3d}  perplexity {perplexity(loss_sum / len(batches)):.2f}")
-    return perplexity(loss_sum / len(batches))
+        plt.plot(range(1, len(perplexities) + 1), perplexities)
+        plt.xlabel("epoch")
+        plt.ylabel("perplexity")
+        plt.show()
+    return perplexities[-1]
 
 
 if __name__ == "__main__":

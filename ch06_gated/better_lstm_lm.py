@@ -8,8 +8,8 @@ from ch06_gated.lstm_lm import LstmLm
 class BetterLstmLm(LstmLm):
     """TimeEmbedding → TimeDropout → (TimeLSTM → TimeDropout) twice → TimeAffine, which is the embedding transposed.
 
-    Three steps from LstmLm: two layers, which can compute more than one; dropout, against learning by heart;
-    and one matrix in place of two, as the vector of a word and the weights of its score mean much the same.
+    Three steps from LstmLm: two layers, which can compute more than one; dropout, against overfitting; and one matrix
+    in place of two, affine_W = embed_W^T, as the vector of a word and the weights of its score mean much the same.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ class BetterLstmLm(LstmLm):
     layers, dropout, tie_weights
         As in RecurrentLm, with other defaults.
     **options
-        Those of LstmLm.
+        Those of LstmLm and RecurrentLm.
 
     References
     ----------

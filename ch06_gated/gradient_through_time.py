@@ -3,7 +3,7 @@
     python ch06_gated/gradient_through_time.py
 
 The loss is that of the last word of a window alone. Its gradient with respect to the vector of an earlier word says
-how much that word could still teach. The picture has it before training, and after a few hundred steps.
+how much that word can still teach. The picture shows it before training, and after a few hundred steps.
 """
 
 from __future__ import annotations
@@ -28,28 +28,21 @@ MODELS = {"RNN": SimpleRnnlm, "GRU": GruLm, "LSTM": LstmLm}
 
 
 def gradient_norms(model: RecurrentLm, xs: np.ndarray, ts: np.ndarray) -> np.ndarray:
-    """Return the norms of the gradients of the last word's loss with respect to the words' vectors.
+    """Return how the gradient of the last word's loss L shrinks from word vector to earlier word vector, (T,).
 
-    Parameters
-    ----------
-    model : RecurrentLm of one layer without dropout
-    xs, ts : (N, T) arrays
-        Word ids, and the words that follow.
+        norm_k = (1 / N) Σ_n |∂L / ∂x_{n, T-1-k}|        k steps back; element k of the result is norm_k / norm_0
 
-    Returns
-    -------
-    (T,) array
-        Element k is the norm k steps back, its mean over the N windows, divided by that of k = 0.
+    The model has one recurrent layer and no dropout; xs, ts, (N, T) each, are word ids and the words that follow.
     """
     embedding, recurrent, _ = model.layers
-    distinct, embedding.distinct = embedding.distinct, False  # a gradient for each word, also for those that are equal
+    distinct, embedding.distinct = embedding.distinct, False  # a gradient for each word, equal ones included
     last_only = np.full_like(ts, model.loss_layer.ignore_label)
     last_only[:, -1] = ts[:, -1]
     model.reset_state()
     model.loss_layer.forward(recurrent.forward(embedding.forward(xs)), last_only)
     dxs = recurrent.backward(model.loss_layer.backward())  # (N, T, D)
     embedding.distinct = distinct
-    model.reset_state()  # what is trained next begins elsewhere
+    model.reset_state()  # training begins elsewhere in the text
     norms = np.sqrt((dxs.astype(np.float64) ** 2).sum(axis=2)).mean(axis=0)[::-1]
     return norms / norms[0]
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 from common.classifier import RecurrentClassifier
-from common.initial_weights import InitialWeights
+from common.recurrent_lm import InitialWeights
 from common.time_layers import TimeLSTM
 
 
 class LstmClassifier(RecurrentClassifier):
     """TimeEmbedding → TimeLSTM → TimeLast → Affine, with more layers and both directions as options.
 
-    The forget gate starts with a bias of 1 (Jozefowicz et al., "An empirical exploration of recurrent network
-    architectures", 2015): with 0, a memory that has learnt nothing yet loses half of what it holds at each step, and
-    of the first of forty words there is nothing left at the last. Parameters: see RecurrentClassifier.
+    The bias of the forget gate starts from 1 (Jozefowicz et al., "An empirical exploration of recurrent network
+    architectures", 2015): with 0, a cell state that has learnt nothing yet loses half of what it holds at each step,
+    and nothing of the first of forty words is left at the last. For the parameters, see RecurrentClassifier.
     """
 
-    cell = "lstm"
-
-    def recurrent_layer(self, weights: InitialWeights, name: str, D: int, H: int) -> TimeLSTM:
-        Wx, Wh = weights.recurrent(name, D, H, gates=4)
-        return TimeLSTM(Wx, Wh, weights.constant(f"{name}_b", (H, 1), (3 * H, 0)))  # f; g, i, o
+    def recurrent_layer(self, D: int, H: int, init: InitialWeights) -> TimeLSTM:
+        """Make a recurrent layer, and the weights that it starts from."""
+        lstm_Wx = init.normal("lstm_Wx", (D, 4 * H), std=1 / sqrt(D))
+        lstm_Wh = init.normal("lstm_Wh", (H, 4 * H), std=1 / sqrt(H))
+        lstm_b = init.zeros("lstm_b", 4 * H)
+        lstm_b.data[:H] = 1  # gates f, g, i, o
+        return TimeLSTM(lstm_Wx, lstm_Wh, lstm_b)

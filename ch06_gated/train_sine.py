@@ -20,9 +20,9 @@ import numpy as np
 import ch06_gated  # noqa: F401 - it makes sure of the packages
 from common.backend import Array, get_array_module, require_gpu, to_cpu, to_float64, to_floats
 from common.batching import OffsetBatches
-from common.initial_weights import InitialWeights
 from common.model import Model
 from common.optimizer import Adam
+from common.recurrent_lm import InitialWeights
 from common.runs.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
 from common.runs.plotting import new_figure, save_figure
 from common.time_layers import TimeAffine, TimeLSTM, TimeMeanSquaredError
@@ -41,11 +41,15 @@ def sine(cycles: int) -> np.ndarray:
 
 def make_network(hidden_size: int, init_range: float, rng: np.random.Generator) -> Model:
     """TimeLSTM → TimeAffine, one number in and one out, with mean squared error as the loss."""
-    H, weights = hidden_size, InitialWeights(rng, np.float32, init_range)
-    Wx, Wh = weights.recurrent("lstm", 1, H, gates=4)
-    lstm = TimeLSTM(Wx, Wh, weights.constant("lstm_b", (4 * H, 0)), stateful=True)
-    affine = TimeAffine(weights.normal("affine_W", H, 1, scale=1), weights.constant("affine_b", (1, 0)))
-    return Model([lstm, affine], TimeMeanSquaredError())
+    H, init = hidden_size, InitialWeights(np.float32)
+    lstm_Wx = init.normal("lstm_Wx", (1, 4 * H), std=1)
+    lstm_Wh = init.normal("lstm_Wh", (H, 4 * H), std=1)
+    affine_W = init.normal("affine_W", (H, 1), std=1)
+    lstm = TimeLSTM(lstm_Wx, lstm_Wh, init.zeros("lstm_b", 4 * H), stateful=True)
+    affine = TimeAffine(affine_W, init.zeros("affine_b", 1))
+    model = Model([lstm, affine], TimeMeanSquaredError())
+    init.draw(model.parameters, rng, init_range)
+    return model
 
 
 def random_windows(xs: Array, ts: Array, batch_size: int, time_size: int, rng: np.random.Generator) -> Iterator:

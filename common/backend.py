@@ -19,7 +19,11 @@ import numpy as np
 Array = np.ndarray  # in type hints: a NumPy array, or a CuPy array with the same methods
 
 
-class GpuUnavailable(RuntimeError):
+class Unavailable(RuntimeError):
+    """What was asked for is not installed, or not there: a GPU, or MPI."""
+
+
+class GpuUnavailable(Unavailable):
     """CuPy is not installed, or it finds no CUDA device."""
 
 

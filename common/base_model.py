@@ -1,7 +1,7 @@
 """The textbook's ``BaseModel``: a model that saves its parameters as a pickled list of arrays, and loads them.
 
-A pickle is a program, and ``pickle.load`` calls whatever functions the file names. Here nothing is called: calls are
-put on record, and the records of arrays are understood. A file that names anything else is refused.
+A pickle is a program: ``pickle.load`` calls whatever functions the file names. Here nothing is called. Calls are only
+recorded, and the records of those that make an array are read. A file that names anything else is refused.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 import pickletools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,12 @@ import numpy as np
 from common.backend import Array, get_array_module, to_cpu
 from common.npz import atomic_write
 
-# The names in pickled arrays, with protocol 5, and with protocol 2, which keeps bytes as text.
-_KNOWN = {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"}
-_KNOWN |= {"numpy.core.numeric _frombuffer", "_codecs encode"}
+# The names in pickled arrays: those of protocol 2, which keeps bytes as text, and of protocol 5.
+_KNOWN = {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype", "_codecs encode"}
+_KNOWN |= {"numpy.core.numeric _frombuffer"}
 _CONSTANTS = {"NONE": None, "NEWFALSE": False, "NEWTRUE": True, "EMPTY_TUPLE": ()}
 _MANY = 100_000  # operations: an array takes some 50
-# What operations that make no sense lead to, or text in them, where warnings are errors.
+# What senseless operations raise; and text in them, where warnings are errors.
 _DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, DeprecationWarning)
 
 
@@ -38,17 +39,9 @@ class BaseModel:
         raise NotImplementedError
 
     def save_params(self, file_name: str | Path | None = None) -> None:
-        """Save the parameters as float32, without the textbook's rounding to float16; its code reads the file too.
+        """Save the parameters, by default in CLASS.pkl: as float32, not as float16; the textbook's code reads both.
 
-        Parameters
-        ----------
-        file_name : path, optional
-            By default the name of the class, with ``.pkl``. The old file is replaced once the new one is whole.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
+        Raises OSError if the file cannot be written; see ``atomic_write``.
         """
         params = [to_cpu(param).astype(np.float32) for param in self.params]
         with atomic_write(self._path(file_name)) as file:
@@ -58,11 +51,6 @@ class BaseModel:
         """Copy arrays that ``save_params`` has saved, here or in the textbook's code, into the parameters.
 
         The parameters keep their dtype. Nothing in the file is executed.
-
-        Parameters
-        ----------
-        file_name : path, optional
-            By default the name of the class, with ``.pkl``.
 
         Raises
         ------
@@ -97,15 +85,17 @@ class _Refused(ValueError):
     """A file that is understood, but is not what it should be."""
 
 
+@dataclass(eq=False)
 class _Call:
     """The record of a call: the name of the function, its arguments, and the state to give to its result."""
 
-    def __init__(self, name: object, args: object) -> None:
-        self.name, self.args, self.state = name, args, None
+    name: object
+    args: object
+    state: object = None
 
 
 def _unpickle(content: bytes) -> object:
-    """Do on a stack what ``pickle.load`` does, with numbers, text, bytes, tuples, lists and records of calls alone."""
+    """Do on a stack what ``pickle.load`` does, with nothing but numbers, text, bytes, tuples, lists and calls."""
     stack, marks, memo = [], [], {}
     for count, (operation, arg, _) in enumerate(pickletools.genops(content)):
         name = operation.name

@@ -1,13 +1,13 @@
 """Mini-batches for training with a carried state: of one long text, or of many sentences.
 
-``for x, t in batches`` goes once through the text: through one epoch. While it goes, an object of either class says
+``for x, t in batches`` goes once through the text: through one epoch. Meanwhile, an object of either class says
 
-    resets_state      whether the window in hand starts from a state of zeros, not from that in which the last one ended
-    words       the labels of the window that count: without padding
-    share       the part of them that is this process's own: 1, if it does not share the training with others
-    layout      of all rows of the window, those of other processes, too
-    position    the windows of this epoch that have been handed out; where an epoch that was broken off goes on
-    state_keys    the names of all attributes that say how far it has got
+    resets_state    whether this window starts from a state of zeros, not from that in which the last one ended
+    words           labels of this window that count: without padding
+    token_share     the share of them that this process computes: 1 if it trains alone
+    layout          of all rows of this window, those of other processes included
+    position        windows of this epoch so far; an epoch that was interrupted continues there
+    state_keys      the names of the attributes from which a training continues
 """
 
 from __future__ import annotations
@@ -21,37 +21,40 @@ from common.backend import Array, get_array_module
 from common.checks import check_sizes
 from common.packing import Layout, PackedSequence, packed_index, padded_index, rectangle
 
+Window = Array | PackedSequence | None
+
 
 class OffsetBatches:
-    """Windows of a long text, read by ``batch_size`` readers who start at different places.
+    """Windows of a long text, which is cut into ``batch_size`` parallel streams.
 
-    Reader n starts at n / batch_size of the text. Each batch holds the next ``time_size`` words of
-    every reader, so the state in which a reader's window ends is the state in which its next begins.
+    Of a text of L words, stream n starts at word n ⌊L / N⌋. Window k of stream n holds the T words
 
-        text        a b c d e f g h i j k l          batch_size 2, time_size 3
-        reader 0    a b c | d e f
-        reader 1    g h i | j k l                    batch 0: [abc, ghi], batch 1: [def, jkl]
+        xs[(n ⌊L / N⌋ + k T + j) mod L],   j = 0, ..., T - 1
+
+    so the state in which a window ends is the state in which the next window of that stream begins.
+
+        text        a b c d e f g h i j k l          batch_size N = 2, time_size T = 3
+        stream 0    a b c | d e f
+        stream 1    g h i | j k l                    batch 0: [abc, ghi], batch 1: [def, jkl]
 
     Parameters
     ----------
-    xs, ts : (n,) arrays
+    xs, ts : (L,) arrays
         Word ids, and for each the id of the word that follows.
-    batch_size : int
-        Readers, N.
-    time_size : int
-        Words in a window, T.
+    batch_size, time_size : int
+        Parallel streams, N, and words in a window, T.
     restart : bool
-        False: a new epoch goes on where the last one stopped, around the end of the text, so that windows
-        fall differently each time. True: each epoch starts at the same places; reset the state then.
+        False: k is counted from the start of the training, so that the windows of each epoch fall differently. True: k
+        is counted from the start of the epoch, which begins from a state of zeros.
     shard : slice
-        The readers of each batch that are this process's; see ``common/runs/distributed.py``.
+        The streams that this process computes; see ``common/runs/distributed.py``.
     ignore_label : int, optional
-        Labels that do not count, if there are any: then the words of each window are counted.
+        If given, words with this label are not counted.
 
     Raises
     ------
-    ValueError
-        If a size is not positive, the text is shorter than one batch, or no reader is left for this process.
+    TypeError, ValueError
+        If a size is not a positive whole number, the text is shorter than one batch, or this process has no stream.
     """
 
     state_keys = ("position", "time")
@@ -67,8 +70,7 @@ class OffsetBatches:
         shard: slice = slice(None),
         ignore_label: int | None = None,
     ) -> None:
-        if batch_size <= 0 or time_size <= 0:
-            raise ValueError(f"batch_size and time_size must be positive, got {batch_size} and {time_size}")
+        check_sizes(batch_size=batch_size, time_size=time_size)
         if len(xs) != len(ts):
             raise ValueError(f"xs and ts must have the same length, got {len(xs)} and {len(ts)}")
         if len(xs) < batch_size * time_size:
@@ -77,18 +79,16 @@ class OffsetBatches:
                 f"batch_size x time_size = {batch_size} x {time_size} = {batch_size * time_size}"
             )
         if not range(batch_size)[shard]:
-            raise ValueError(f"a batch of {batch_size} readers cannot be shared by {shard.step} processes")
+            raise ValueError(f"a batch of {batch_size} streams cannot be shared by {shard.step} processes")
         self.xs, self.ts = xs, ts
-        self.batch_size, self.time_size = batch_size, time_size
-        self.restart = restart
-        self.shard = shard
-        self.time = 0  # how far each reader has read
+        self.batch_size, self.time_size, self.restart = batch_size, time_size, restart
+        self.shard, self.ignore_label = shard, ignore_label
+        self.time = 0  # k T: words that each stream has read
         self.position = 0
         self.resets_state = False
         self.words = batch_size * time_size
         self.token_share = len(range(batch_size)[shard]) / batch_size
         self.layout = rectangle(batch_size, time_size)
-        self.ignore_label = ignore_label
 
     def __len__(self) -> int:
         """Windows in an epoch."""
@@ -96,21 +96,19 @@ class OffsetBatches:
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         """One epoch, or what is left of it: windows of xs and ts, (N, T) each."""
-        xp = get_array_module(self.xs)
-        n = len(self.xs)
-        starts = xp.arange(self.batch_size)[:, None] * (n // self.batch_size)
-        steps = xp.arange(self.time_size)
+        xp, L, N, T = get_array_module(self.xs), len(self.xs), self.batch_size, self.time_size
+        offsets = xp.arange(N)[:, None] * (L // N)  # (N, 1)
         while self.position < len(self):
             self.resets_state = self.restart and self.position == 0
             if self.resets_state:
                 self.time = 0
-            index = (starts + self.time + steps) % n  # (N, T)
+            index = (offsets + self.time + xp.arange(T)) % L  # (N, T)
             if self.ignore_label is not None:
                 labelled = self.ts[index] != self.ignore_label
                 self.words = int(labelled.sum())
                 self.token_share = int(labelled[self.shard].sum()) / max(self.words, 1)
             index = index[self.shard]
-            self.time += self.time_size
+            self.time += T
             self.position += 1
             yield self.xs[index], self.ts[index]
         self.position = 0
@@ -119,8 +117,8 @@ class OffsetBatches:
 class SentenceBatches:
     """Batches of sentences of many lengths, each batch in windows of ``time_size`` words.
 
-    A sentence is read from its first word to its last, with the state carried from window to window. The next batch
-    starts from zeros. Packed, a window holds only the sentences that have not ended; padded, all of them:
+    A batch starts from a state of zeros, which is carried from window to window. Window k of a sentence of T_n words
+    holds its words k T, ..., min(k T + T, T_n) - 1. If packed, a window holds only the sentences that have not ended:
 
                         packed                     padded
         a0 a1 a2        a0 a1 a2 | a3 a4           a0 a1 a2 | a3 a4 ·
@@ -131,33 +129,24 @@ class SentenceBatches:
     ----------
     sentences : sequence of (n,) arrays
         Word ids, from that of ``<s>`` to that of ``</s>``; each word but the first is the label of the one before.
-        They are kept where they are, joined to one array: if that is on a GPU, a batch sends only a few numbers there.
-    batch_size : int
-        Sentences in a batch, N; the last of an epoch may have fewer.
-    time_size : int
-        Words in a window, T.
+        They are joined to one array on their device: if that is a GPU, a batch sends only a few numbers there.
+    batch_size, time_size : int
+        Sentences in a batch, N (the last batch of an epoch may have fewer), and words in a window, T.
     packed : bool
-        Windows are a PackedSequence, or arrays (N, T) filled up with ``pad_id``, in the labels with ``ignore_label``.
-    shuffled : bool
-        Each epoch has an order of its own, which depends on ``seed`` and the number of the epoch alone.
+        Windows are PackedSequences, or arrays (N, T) padded with ``pad_id``, and ``ignore_label`` in the labels.
+    shuffled, seed : bool and int
+        Each epoch is in another order, which depends only on ``seed`` and ``epoch``, the number of epochs before it.
     bucketed : bool
-        Sentences of nearly the same length share a batch. There is less padding and there are fewer windows, and so
-        fewer updates in an epoch; those of one batch are less of a mixture.
-    seed : int
+        Sentences of nearly the same length share a batch: less padding and fewer windows, so fewer updates per epoch.
     pad_id, ignore_label : int
     shard : slice
-        The sentences of each batch that are this process's; see ``common/runs/distributed.py``. Those to be packed are
-        sorted by length, so that all processes have as much to do.
-
-    Attributes
-    ----------
-    epoch : int
-        Epochs that have ended.
+        The sentences of each batch that this process computes; see ``common/runs/distributed.py``. Those to be packed
+        are sorted by length first, so that all processes have equally much to do.
 
     Raises
     ------
-    ValueError
-        If a size is not positive, there is no sentence, or one has fewer than two words.
+    TypeError, ValueError
+        If a size is not a positive whole number, there is no sentence, or one has fewer than two words.
     """
 
     state_keys = ("position", "epoch")
@@ -176,19 +165,17 @@ class SentenceBatches:
         ignore_label: int = -1,
         shard: slice = slice(None),
     ) -> None:
-        if batch_size <= 0 or time_size <= 0:
-            raise ValueError(f"batch_size and time_size must be positive, got {batch_size} and {time_size}")
+        check_sizes(batch_size=batch_size, time_size=time_size)
         if len(sentences) == 0 or min(len(sentence) for sentence in sentences) < 2:
             raise ValueError("there must be at least one sentence, and each needs at least two words: <s> and </s>")
-        self.text = get_array_module(sentences[0]).concatenate(sentences)  # one behind the other
+        self.text = get_array_module(sentences[0]).concatenate(sentences)
         self.lengths = np.array([len(sentence) - 1 for sentence in sentences])  # words with a successor
         self.starts = np.cumsum(self.lengths + 1) - (self.lengths + 1)
         self.batch_size, self.time_size = batch_size, time_size
         self.packed, self.shuffled, self.bucketed, self.seed = packed, shuffled, bucketed, seed
         self.pad_id, self.ignore_label = pad_id, ignore_label
         self.shard = shard
-        self.epoch = 0
-        self.position = 0
+        self.epoch = self.position = 0
         self.resets_state = True
         self.words = 0
         self.token_share = 1.0
@@ -197,17 +184,17 @@ class SentenceBatches:
         """Windows in this epoch."""
         return sum(-(-int(self.lengths[batch].max()) // self.time_size) for batch in self._batches())
 
-    def __iter__(self) -> Iterator[tuple[Array | PackedSequence | None, Array | PackedSequence | None]]:
+    def __iter__(self) -> Iterator[tuple[Window, Window]]:
         """One epoch, or what is left of it: windows of the words, and of the words that follow them.
 
-        None for both where all sentences of this process have ended, and others have not.
+        Both are None where all sentences of this process have ended, but those of others have not.
         """
         windows = ((batch, start, x, t) for batch in self._batches() for start, x, t in self._windows(batch))
         for batch, start, x, t in islice(windows, self.position, None):
             self.resets_state = start == 0
             self._lengths = (self.lengths[batch] - start).clip(0, self.time_size)  # in this window
             self.words = int(self._lengths.sum())
-            self.token_share = int(self._lengths[self._own(batch)].sum()) / self.words
+            self.token_share = int(self._lengths[self._shard_of(batch)].sum()) / self.words
             self.position += 1
             yield x, t
         self.epoch += 1
@@ -221,21 +208,19 @@ class SentenceBatches:
         return rectangle(len(self._lengths), int(self._lengths.max()))
 
     def _batches(self) -> list[np.ndarray]:
-        """Which sentences each batch of this epoch has."""
+        """The numbers of the sentences in each batch of this epoch."""
         rng = np.random.default_rng([self.seed, self.epoch]) if self.shuffled else None
         return make_batches(self.lengths, self.batch_size, rng, self.bucketed)
 
-    def _own(self, batch: np.ndarray) -> np.ndarray:
-        """Which sentences of a batch are this process's: of those to be packed, sorted by length as ``pack`` does."""
+    def _shard_of(self, batch: np.ndarray) -> np.ndarray:
+        """Which sentences of a batch this process computes: if packed, of the order that ``pack`` gives them."""
         order = np.argsort(-self.lengths[batch], kind="stable") if self.packed else np.arange(len(batch))
         return np.sort(order[self.shard])
 
-    def _windows(
-        self, batch: np.ndarray
-    ) -> Iterator[tuple[int, Array | PackedSequence | None, Array | PackedSequence | None]]:
-        """The first word of each window of a batch, and what this process has of its xs and ts."""
+    def _windows(self, batch: np.ndarray) -> Iterator[tuple[int, Window, Window]]:
+        """The first step of each window of a batch, and the xs and ts of this process in it."""
         text, T, xp = self.text, self.time_size, get_array_module(self.text)
-        longest, own = int(self.lengths[batch].max()), batch[self._own(batch)]
+        longest, own = int(self.lengths[batch].max()), batch[self._shard_of(batch)]
         starts = range(0, longest, T)
         windows = iter(())
         if len(own) and self.packed:
@@ -245,7 +230,7 @@ class SentenceBatches:
         elif len(own):
             index, inside, _ = padded_index(self.starts[own], self.lengths[own], longest, xp)
             xs = xp.where(inside, text[index], self.pad_id)
-            # As numbers with a sign, as -1 would be 255 among unsigned bytes.
+            # In a signed type: among unsigned bytes, -1 would be 255.
             ts = xp.where(inside, text[index + 1].astype(np.intp), self.ignore_label)
             windows = ((xs[:, start : start + T], ts[:, start : start + T]) for start in starts)
         yield from ((start, *next(windows, (None, None))) for start in starts)
@@ -254,10 +239,10 @@ class SentenceBatches:
 def make_batches(
     lengths: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, bucketed: bool = False
 ) -> list[np.ndarray]:
-    """Deal sequences, of which only the lengths matter, (n,), to batches: the numbers of those in each batch.
+    """Put sequences of these lengths, (n,), into batches: the numbers of those in each batch.
 
     With ``rng`` in random order, else in the order given. If ``bucketed``, sequences of nearly the same length share a
-    batch; then it is the order of the batches that is random, and of sequences of one length.
+    batch; then the order of the batches is random, and that of sequences of one length.
     """
     n = len(lengths)
     order = np.arange(n) if rng is None else rng.permutation(n)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from math import sqrt
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from common.backend import Array, get_array_module, to_cpu
 from common.batching import make_batches
 from common.checks import check_sizes
 from common.functions import softmax
-from common.initial_weights import InitialWeights
 from common.layers import Affine, SoftmaxWithLoss
 from common.model import Model
 from common.packing import PackedSequence, pack, pad
+from common.recurrent_lm import InitialWeights, add_suffix
 from common.time_layers import TimeBidirectional, TimeDropout, TimeEmbedding, TimeLast, TimeMean, TimeRecurrent
 
 POOLS = ("last", "mean")
@@ -27,33 +27,31 @@ class RecurrentClassifier(Model):
                              |     |     |
         TimeEmbedding       x_0   x_1   x_2        (N, T, D)
                              |     |     |
-        recurrent           h_0 → h_1 → h_2        (N, T, H), each text from zeros; layer on layer
+        recurrent           h_0 → h_1 → h_2        (N, T, H), each text from zeros; stacked
                                          |
         TimeLast                         h_2       (N, H): the last real state; or TimeMean, the mean of the real ones
                                          |
         Affine                           y         (N, C): a score for each class
 
     ``predict`` maps the words of N texts to scores, (N, C); ``forward`` maps words, and classes (N,), to the loss in
-    nats a text. Texts stay in the order in which they were packed.
-
-    A subclass says of what kind the recurrent layers are: ``cell``, a prefix for the names of their parameters, and
-    ``recurrent_layer(weights, name, D, H)``, which makes one.
+    nats per text: L = -(1 / N) Σ_n log softmax(y_n)[t_n]. Texts stay in the order in which they were packed. A subclass
+    makes the recurrent layers.
 
     Parameters
     ----------
     vocab_size, wordvec_size, hidden_size, classes : int
         V, D, H and C.
     layers : int
-        Recurrent layers, one on the other.
+        Stacked recurrent layers.
     bidirectional : bool
-        Let each be two, one of which reads from the last word to the first; the next layer gets 2H numbers a step.
+        Let each be two, one of which reads from the last word to the first; the next layer gets 2H numbers per step.
     pool : {"last", "mean"}
-        What a text becomes: the last real state of the last layer (with ``bidirectional``, of both directions the
+        What a text becomes: the last real state of the last layer (with ``bidirectional``, in each direction the
         state in which it has read the whole text), or the mean of the states at all real steps.
     dropout : float
         Probability that an element is dropped in training, of x and of the output of each recurrent layer.
     fixed_embedding : bool
-        Leave the word vectors as they are; ``model.embedding`` has them, (V, D), to put others there.
+        Do not train the word vectors; ``model.embedding`` has them, (V, D), to put others there.
     rng : numpy.random.Generator, optional
         Source of the initial weights and of the dropout masks.
     dtype : floating-point type
@@ -61,11 +59,9 @@ class RecurrentClassifier(Model):
 
     Raises
     ------
-    ValueError
-        If a size is not positive, or the pool is unknown.
+    TypeError, ValueError
+        If a size is not a positive whole number, or the pool is unknown.
     """
-
-    cell: str
 
     def __init__(
         self,
@@ -87,31 +83,33 @@ class RecurrentClassifier(Model):
         if pool not in POOLS:
             raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
         rng = rng or np.random.default_rng()
-        weights = InitialWeights(rng, dtype)
+        init = InitialWeights(dtype)
         self.fixed_embedding = fixed_embedding
 
-        def dropped(layer: TimeEmbedding | TimeRecurrent | TimeBidirectional) -> list:
-            return [layer, TimeDropout(dropout, rng)] if dropout > 0 else [layer]
-
-        embed_W = weights.normal("embed_W", V, D, scale=0.1)
-        stack = dropped(TimeEmbedding(embed_W, distinct=dropout == 0 and not bidirectional))
-        width = D
+        width = 2 * H if bidirectional else H  # of the output of a recurrent layer
+        recurrent = []
         for k in range(layers):
-            name = self.cell if layers == 1 else f"{self.cell}{k + 1}"
+            input_size, number = width if k else D, k + 1 if layers > 1 else ""
+            layer = self.recurrent_layer(input_size, H, init)
             if bidirectional:
-                ahead = self.recurrent_layer(weights, f"{name}_ahead", width, H)
-                stack += dropped(TimeBidirectional(ahead, self.recurrent_layer(weights, f"{name}_back", width, H)))
-                width = 2 * H
+                backward = self.recurrent_layer(input_size, H, init)
+                layer = TimeBidirectional(add_suffix(layer, f"{number}_ahead"), add_suffix(backward, f"{number}_back"))
             else:
-                stack += dropped(self.recurrent_layer(weights, name, width, H))
-                width = H
-        affine_W = weights.normal("affine_W", width, C, scale=1 / math.sqrt(width))
-        output = Affine(affine_W, weights.constant("affine_b", (C, 0)))
+                add_suffix(layer, number)
+            recurrent.append(layer)
+
+        distinct = dropout == 0 and not bidirectional  # only a recurrent layer takes each word's row once
+        stack = [TimeEmbedding(init.normal("embed_W", (V, D), std=0.1), distinct), *recurrent]
+        if dropout > 0:
+            stack = [part for layer in stack for part in (layer, TimeDropout(dropout, rng))]
+        affine_W = init.normal("affine_W", (width, C), std=1 / sqrt(width))
+        output = Affine(affine_W, init.zeros("affine_b", C))
         super().__init__([*stack, TimeMean() if pool == "mean" else TimeLast(bidirectional), output], SoftmaxWithLoss())
+        init.draw(self.parameters, rng)
         self.flatten_parameters()
 
-    def recurrent_layer(self, weights: InitialWeights, name: str, D: int, H: int) -> TimeRecurrent:
-        """Make a recurrent layer from D to H, not stateful, with parameters whose names begin with ``name``."""
+    def recurrent_layer(self, D: int, H: int, init: InitialWeights) -> TimeRecurrent:
+        """Make a recurrent layer from D to H, not stateful, and the weights that it starts from."""
         raise NotImplementedError
 
     def backward(self, dout: float = 1.0) -> None:
@@ -126,14 +124,14 @@ class RecurrentClassifier(Model):
         return self.layers[0].W.data
 
     def batch(self, texts: Sequence[np.ndarray], padded: bool = False) -> PackedSequence:
-        """Bring the word ids of texts, (T_n,) each, together where the model is: packed or, if told so, padded."""
+        """Pack or pad the word ids of texts, (T_n,) each, where the model is."""
         return (pad if padded else pack)(texts, xp=get_array_module(self.embedding))
 
     def probabilities(self, texts: Sequence[np.ndarray], batch_size: int = 100) -> np.ndarray:
         """Return the probability of each class for each text, (n, C), without dropout.
 
-        Texts of nearly the same length are read side by side, which is fast. What a text gets does not depend on the
-        others.
+        Texts of nearly the same length share a batch, which is fast. The probabilities of a text do not depend on the
+        other texts.
         """
         lengths = np.array([len(text) for text in texts])
         found = np.empty((len(texts), len(self.layers[-1].b.data)))

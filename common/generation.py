@@ -1,4 +1,4 @@
-"""Text from a trained model, word by word."""
+"""Text from a trained language model, word by word."""
 
 from __future__ import annotations
 
@@ -23,25 +23,24 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Iterator[int]:
-    """Yield word ids, each drawn from the model's distribution given all words before it.
+    """Yield word ids w_t, each drawn from P(w_t | w_1, ..., w_{t-1}), the model's distribution.
+
+    The model starts from a state of zeros, in evaluation mode. It is restored between two words.
 
     Parameters
     ----------
     model : LanguageModel
-        Read in evaluation mode from a fresh state; between two words it is as it was found.
     prompt : sequence of int
         At least one id. All of it is read before the first word is drawn; it is not yielded.
     length : int
         Words to draw, at most.
     rng : numpy.random.Generator
-    temperature : float
-        p ∝ exp(logit / temperature): below 1 prefers likely words, above 1 is more daring.
+    temperature, top_k, top_p
+        See ``next_word_distribution``.
     skip_ids : sequence of int
         Ids that are never drawn, such as that of ``<unk>``.
     stop_id : int, optional
         Ends the text when it is drawn; not yielded.
-    top_k, top_p : int and float, optional
-        See ``next_word_distribution``.
 
     Raises
     ------
@@ -68,7 +67,7 @@ def generate(
 def _generate(model, prompt, length, rng, skip_ids, stop_id, sampling) -> Iterator[int]:
     words, session = np.array([prompt]), []
     for _ in range(length):
-        # Only for the time of a step: between two words the model may be trained, or write another text.
+        # For one step only: between two words the model may be trained, or write another text.
         with model.evaluating(session):
             logits = to_cpu(model.predict(*model.asarrays(words))[0, -1]).astype(np.float64)
         check_range(np.array(skip_ids, np.intp), len(logits), "skip_ids")
@@ -83,27 +82,25 @@ def _generate(model, prompt, length, rng, skip_ids, stop_id, sampling) -> Iterat
 def next_word_distribution(
     logits: np.ndarray, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> np.ndarray:
-    """Return the probabilities from which the next word is drawn.
+    """Return the probabilities from which the next word is drawn, (V,), given its logits, (V,).
+
+        p_i ∝ exp(logit_i / temperature)    for the words that top_k and top_p leave, 0 for all others
 
     Parameters
     ----------
     logits : (V,) array
     temperature : float
-        p ∝ exp(logit / temperature).
+        Below 1 prefers likely words; above 1 gives unlikely words a better chance.
     top_k : int, optional
-        Draw from the k likeliest words only.
+        Keep only the k likeliest words.
     top_p : float in (0, 1], optional
-        Draw from the likeliest words only, as few as together have at least this probability (nucleus sampling).
-        With ``top_k``, of those that it leaves.
-
-    Returns
-    -------
-    (V,) array that sums to 1
+        Of the words that ``top_k`` leaves, keep only the fewest likeliest that together have at least this
+        probability (nucleus sampling).
 
     Raises
     ------
     ValueError
-        If an argument is out of its range.
+        If an argument is out of its range, or no word can be drawn.
 
     References
     ----------
@@ -120,7 +117,7 @@ def next_word_distribution(
         p[likeliest_first[top_k:]] = 0
         p /= p.sum()
     if top_p is not None:
-        before = np.cumsum(p[likeliest_first]) - p[likeliest_first]  # what all likelier words have together
+        before = np.cumsum(p[likeliest_first]) - p[likeliest_first]  # the probability of all likelier words
         p[likeliest_first[before >= top_p]] = 0
     return p / p.sum()
 

@@ -1,21 +1,21 @@
-"""Model: layers in order, a loss, and everything that a trained model carries with it; and LanguageModel."""
+"""Model: layers in order and a loss, with their state, modes and weight files; and LanguageModel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from operator import is_
 from pathlib import Path
 
 import numpy as np
 
 from common.backend import Array, get_array_module, to_cpu, to_gpu, underflow_is_zero
 from common.checks import check_text
+from common.collect import check_grads_in_place, collect_parameters, parts
 from common.fast.flat_buffer import FlatBuffer
 from common.fast.output_layer import FastTimeAffineSoftmaxWithLoss
 from common.layers import Embedding, Layer
-from common.npz import NpzReader, write_npz
-from common.parameter import Arrays, Parameter, shared_memory
+from common.npz import read_weights, write_npz
+from common.parameter import Arrays
 from common.time_layers import (
     TimeAffine,
     TimeBidirectional,
@@ -25,30 +25,31 @@ from common.time_layers import (
     TimeSoftmaxWithLoss,
 )
 
+_STATE = {"h", "c", "state", "_order"}  # what a recurrent layer carries from window to window
+
 
 class Model:
-    """A stack of layers, and the loss of what they return.
+    """A stack of layers, and the loss of what the last one returns.
 
-    Layers of your own will do, if they have ``params`` and ``grads``, lists of arrays that are changed in place, and
-    ``forward`` and ``backward``.
+    The first layer takes what the model takes; ``predict`` returns what the last layer returns; ``loss_layer`` maps
+    that and the targets to the loss. A user-defined layer needs ``forward``, ``backward``, and ``params`` and
+    ``grads``, lists of arrays that are changed in place.
 
-    Parameters
-    ----------
-    layers : list of Layer
-        What the first takes is what the model takes; what the last returns is what ``predict`` returns.
-    loss_layer : Layer
-        Maps that and the targets to the loss.
+    A stateful recurrent layer carries its state (h; an LSTM: h and c) from window to window: ``forward`` and
+    ``predict`` start from the state in which the last window ended. No gradient flows back into that window: here
+    back-propagation through time is truncated. ``reset_state`` sets the state to zeros. ``evaluating`` starts from
+    zeros, and puts back the state of the training when it ends.
 
     Attributes
     ----------
     params, grads : lists of arrays
-        Each parameter once, in a fixed order: ``optimizer.update(model.params, model.grads)``. Where two layers were
-        given arrays that share memory, such as W and W.T, they share one parameter.
+        Each parameter once, in a fixed order: ``optimizer.update(model.params, model.grads)``. Where two layers hold
+        arrays that share memory, such as W and W.T, they share one parameter.
 
     Raises
     ------
-    ValueError
-        If two arrays share a part of their memory, and not all of it.
+    TypeError, ValueError
+        If a layer lacks one of the four, or is listed twice; or two arrays share a part of their memory, but not all.
     """
 
     def __init__(self, layers: list[Layer], loss_layer: Layer) -> None:
@@ -56,9 +57,9 @@ class Model:
         self.hidden_layers = layers  # those that come before the loss layer
         self.loss_layer = loss_layer
         if len({id(layer) for layer in layers}) < len(layers):
-            raise ValueError("a layer stands in the list twice, but remembers one pass: make two that share parameters")
-        self.parameters, self._own_layers = _collect([*layers, loss_layer])
-        self._all_layers = list({id(part): part for layer in (*layers, loss_layer) for part in _parts(layer)}.values())
+            raise ValueError("a layer is listed twice, but remembers only one pass: make two that share parameters")
+        self.parameters, self._user_layers = collect_parameters([*layers, loss_layer])
+        self._all_layers = list({id(part): part for layer in (*layers, loss_layer) for part in parts(layer)}.values())
         self._buffer: FlatBuffer | None = None
         self._evaluating = False  # inside a block of ``evaluating``
 
@@ -71,11 +72,11 @@ class Model:
         return Arrays(p.grad for p in self.parameters) if self._buffer is None else self._buffer.grads
 
     def flatten_parameters(self) -> None:
-        """Move all parameters into one array: faster, but arrays that were taken from them are no longer theirs.
+        """Move all parameters into one array, which is faster; arrays taken from them before are no longer theirs.
 
-        Nothing is moved if a layer of the reader's own holds arrays.
+        Nothing is moved if a user-defined layer holds arrays.
         """
-        if self._own_layers:
+        if self._user_layers:
             return
         self._buffer = FlatBuffer(self.parameters)
         if isinstance(self.loss_layer, FastTimeAffineSoftmaxWithLoss):
@@ -84,12 +85,12 @@ class Model:
     def predict(self, xs: Array) -> Array:
         """Map the input of the first layer to the output of the last, without dropout.
 
-        Stateful layers read on from where they are; the state of a layer of your own is its attributes ``h`` and
-        ``c``. Otherwise the layers stay as they were: a ``backward`` that follows is that of the last ``forward``.
+        Only the carried state changes (of a user-defined layer, its attributes ``h`` and ``c``): a ``backward`` that
+        follows is that of the last ``forward``.
         """
         if self._evaluating:
             return self._pass_through(xs)
-        with self._put_back():
+        with self._restoring_layers():
             self._stop_training()
             xs = self._pass_through(xs)
             state = [{name: vars(layer)[name] for name in _STATE & vars(layer).keys()} for layer in self._all_layers]
@@ -116,17 +117,7 @@ class Model:
         dx = self.loss_layer.backward(dout)
         for layer in reversed(self.hidden_layers):
             dx = layer.backward(dx)
-        for layer, parameters in self._own_layers:
-            if not all(map(is_, layer.grads, [p.grad for p in parameters])):
-                raise ValueError(
-                    f"{type(layer).__name__} has made new arrays of its gradients, which the model does not see: "
-                    "write grads[i][...] = dW"
-                )
-
-    def asarrays(self, *arrays: np.ndarray) -> tuple[Array, ...]:
-        """Copy NumPy arrays to where the model is; on the CPU they are returned as they are."""
-        xp = get_array_module(self.parameters[0].data)
-        return tuple(xp.asarray(x) for x in arrays)
+        check_grads_in_place(self._user_layers)
 
     # State and modes
 
@@ -137,7 +128,7 @@ class Model:
 
     @property
     def state(self) -> list[tuple[Array | None, ...]]:
-        """What each recurrent layer carries from window to window: ``set_state(state)`` changes nothing."""
+        """The state that each recurrent layer carries into the next window."""
         return [layer.state for layer in self.recurrent_layers]
 
     def set_state(self, state: list[tuple[Array | None, ...]]) -> None:
@@ -148,13 +139,13 @@ class Model:
             layer.set_state(*arrays)
 
     def reset_state(self) -> None:
-        """Forget what was read so far: the next window starts from zeros."""
+        """Start the next window from a state of zeros."""
         for layer in self._all_layers:
             if hasattr(layer, "reset_state"):
                 layer.reset_state()
 
     def check_stateful(self, what: str) -> None:
-        """Raise a ValueError if a recurrent layer forgets at the end of each window, which ``what`` cannot bear."""
+        """Raise a ValueError that names ``what``, which needs the carried state, if a recurrent layer has none."""
         for layer in self._all_layers:
             if isinstance(layer, (TimeRecurrent, TimeLoop)) and not layer.stateful:
                 raise ValueError(
@@ -164,20 +155,14 @@ class Model:
 
     @contextmanager
     def evaluating(self, session: list | None = None) -> Iterator[None]:
-        """No dropout, no gradients, and a fresh state inside the ``with`` block; afterwards all is as it was.
+        """No dropout, no gradients, and a state of zeros inside the ``with`` block; then everything is restored.
 
-        Inside the block, layers hold what they have computed last, such as ``layer.gates``, to be looked at.
-
-        Parameters
-        ----------
-        session : list, optional
-            An empty list is filled with what the layers remember at the end of the block; a block that is given it
-            goes on from there.
+        A ``session`` is a list, empty at first, that keeps what the layers hold at the end of the block, so that
+        another block that is given it continues from there. Inside the block, layers can be looked at: ``layer.gates``.
         """
-        with self._put_back():
+        with self._restoring_layers():
             if session:
-                for layer, attributes in zip(self._all_layers, session):
-                    _restore(layer, attributes)
+                self._restore(session)
             else:
                 self.reset_state()
                 self._stop_training()
@@ -191,46 +176,51 @@ class Model:
     def _stop_training(self) -> None:
         for layer in self._all_layers:
             layer.training = layer.train_flg = False
-            vars(layer).pop("logits_workspace", None)  # it holds what backward needs
+            vars(layer).pop("logits_workspace", None)  # the workspace holds what backward needs
 
     @contextmanager
-    def _put_back(self) -> Iterator[None]:
-        """Whatever happens to the layers inside the ``with`` block, afterwards all is as it was."""
-        found = [dict(vars(layer)) for layer in self._all_layers]
+    def _restoring_layers(self) -> Iterator[None]:
+        """Restore the layers and the pass in progress at the end of the ``with`` block."""
+        before = [dict(vars(layer)) for layer in self._all_layers]
         passes = [(p.is_stale, p.givers) for p in self.parameters]
         was_evaluating = self._evaluating
         try:
             yield
         finally:
             self._evaluating = was_evaluating
-            for layer, attributes in zip(self._all_layers, found):
-                _restore(layer, attributes)
+            self._restore(before)
             for p, known in zip(self.parameters, passes):
                 p.is_stale, p.givers = known
 
-    def __getstate__(self) -> dict[str, object]:
-        """What is copied and pickled: a copy that is made inside a block of ``evaluating`` is not inside it."""
-        return {**vars(self), "_evaluating": False, "_leave": self._evaluating}
+    def _restore(self, attributes: list[dict[str, object]]) -> None:
+        for layer, values in zip(self._all_layers, attributes):
+            vars(layer).clear()
+            vars(layer).update(values)
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        leave = state.pop("_leave")
-        vars(self).update(state)
-        for layer in self._all_layers if leave else ():
+        """Be a copy; one that was made inside a block of ``evaluating`` is in training all the same."""
+        vars(self).update(state, _evaluating=False)
+        for layer in self._all_layers if state["_evaluating"] else ():
             layer.training = layer.train_flg = True
 
     # CPU, GPU and files
 
+    def asarrays(self, *arrays: np.ndarray) -> tuple[Array, ...]:
+        """Copy NumPy arrays to the device of the model; on the CPU they are returned without a copy."""
+        xp = get_array_module(self.parameters[0].data)
+        return tuple(xp.asarray(x) for x in arrays)
+
     def to_gpu(self) -> None:
-        """Move all parameters to the GPU and forget the state. Make optimizers afterwards."""
+        """Move all parameters to the GPU and reset the state. Make optimizers afterwards."""
         self._move(to_gpu)
 
     def to_cpu(self) -> None:
-        """Move all parameters to NumPy arrays and forget the state."""
+        """Move all parameters to NumPy arrays and reset the state."""
         self._move(to_cpu)
 
     def _move(self, function: Callable[[Array], Array]) -> None:
-        for layer, _ in self._own_layers:
-            raise TypeError(f"{type(layer).__name__} holds arrays of its own: make it where the model shall be")
+        for layer, _ in self._user_layers:
+            raise TypeError(f"{type(layer).__name__} holds arrays of its own: make it on the device of the model")
         for p in self.parameters:
             p.convert(function)
         if self._buffer is not None:
@@ -239,20 +229,18 @@ class Model:
             vars(layer).pop("_remembered", None)
         self.reset_state()
 
-    def save(self, path: str | Path) -> None:
-        """Write all parameters, by name, to an ``.npz`` file; a file that was there is replaced in one move."""
-        write_npz(path, {p.name: to_cpu(p.data) for p in self.parameters} | self.marks)
-
     @property
     def marks(self) -> dict[str, np.ndarray]:
-        """What a file says of its weights besides their names and shapes: the order of an LSTM's gates."""
+        """What a weight file says besides names and shapes: the order of an LSTM's gates."""
         lstm = any(isinstance(layer, TimeLSTM) for layer in self._all_layers)
         return {"lstm_gates": np.array("f g i o")} if lstm else {}
 
+    def save(self, path: str | Path) -> None:
+        """Write all parameters, by name, to an ``.npz`` file, atomically."""
+        write_npz(path, {p.name: to_cpu(p.data) for p in self.parameters} | self.marks)
+
     def load(self, path: str | Path) -> None:
         """Read the parameters that ``save`` wrote. They are all checked before the first is changed.
-
-        Besides the model, no more memory is needed than a small multiple of the size of the file; see ``NpzReader``.
 
         Raises
         ------
@@ -261,28 +249,7 @@ class Model:
         ValueError
             If it is not a weight file, is damaged, or belongs to a model of other shapes or another order of gates.
         """
-        arrays = []
-        with NpzReader(path, "a weight file") as file:
-            for p in self.parameters:
-                if p.name not in file.headers:
-                    raise ValueError(f"{path} has no {p.name}; it has {', '.join(sorted(file.headers)) or 'nothing'}")
-                shape = file.headers[p.name].shape
-                if shape != p.data.shape:
-                    raise ValueError(f"{path}: {p.name} has shape {shape}, but this model's has {p.data.shape}")
-                array = file.read(p.name)
-                with np.errstate(over="ignore"):  # a number too large for this model's dtype becomes infinite
-                    finite = array.dtype.kind == "f" and np.isfinite(array.astype(p.data.dtype)).all()
-                if not finite:
-                    raise ValueError(f"{path}: {p.name} holds values that are not finite numbers")
-                arrays.append(array)
-            if self.marks.keys() - file.headers:
-                raise ValueError(
-                    f"{path} does not say the order of its LSTM's gates, so it is of an earlier version, which had "
-                    "another order than f, g, i, o: train again"
-                )
-            unknown = sorted(file.headers.keys() - {p.name for p in self.parameters} - self.marks.keys())
-            if unknown:
-                raise ValueError(f"{path} has parameters that this model has not: {', '.join(unknown)}")
+        arrays = read_weights(path, {p.name: p.data for p in self.parameters}, self.marks)
         for p, array in zip(self.parameters, arrays):
             p.data[...] = p.like(array)
 
@@ -290,15 +257,9 @@ class Model:
 class LanguageModel(Model):
     """A stack of time layers that maps words to the logits of the words that follow.
 
-    ``predict`` maps word ids, (N, T), to logits, (N, T, V); ``forward`` maps word ids and the words that follow
-    them, both (N, T), to the mean loss, in nats a word.
-
-    Parameters
-    ----------
-    layers : list of Layer
-        The first takes word ids, (N, T); the last is a TimeAffine that returns logits, (N, T, V).
-    ignore_label : int
-        Steps with this label do not count in the loss.
+    ``predict`` maps word ids, (N, T), to logits, (N, T, V), and ``forward`` maps word ids and the words that follow
+    them, both (N, T), to their mean loss in nats per word, L = -(1 / n) Σ log P(w_{t+1} | w_1, ..., w_t) over the n
+    words that are not ``ignore_label``. The last layer is a TimeAffine.
     """
 
     def __init__(self, layers: list[Layer], ignore_label: int = -1) -> None:
@@ -312,7 +273,7 @@ class LanguageModel(Model):
         if isinstance(output, TimeAffine):
             super().__init__(layers, FastTimeAffineSoftmaxWithLoss(output.W, output.b, ignore_label))
             self.hidden_layers = hidden_layers  # in training, the loss layer does the work of the last layer, too
-        else:  # a layer of the reader's own
+        else:  # user-defined
             super().__init__(layers, TimeSoftmaxWithLoss(ignore_label))
 
     def check_text(self, xs: Array, ts: Array) -> tuple[Array, Array]:
@@ -321,7 +282,7 @@ class LanguageModel(Model):
         Raises
         ------
         ValueError, TypeError, IndexError
-            If they are not as many, not integers, or not in the vocabulary; or a recurrent layer is not stateful.
+            If their lengths differ, or they are not ids of the vocabulary; or a recurrent layer is not stateful.
         """
         self.check_stateful("a language model")
         first, last = self.layers[0], self.layers[-1]
@@ -331,81 +292,3 @@ class LanguageModel(Model):
         if len(xs) != len(ts):
             raise ValueError(f"xs and ts must have the same length, got {len(xs)} and {len(ts)}")
         return self.asarrays(xs, ts)
-
-
-_STATE = {"h", "c", "_order"}  # what a recurrent layer carries on
-
-
-def _parts(layer: Layer, seen: tuple[int, ...] = ()) -> Iterator[Layer]:
-    """A layer, and the layers in it."""
-    yield layer
-    for value in list(getattr(layer, "__dict__", {}).values()):
-        for part in value if isinstance(value, (list, tuple)) else [value]:
-            if hasattr(part, "forward") and hasattr(part, "backward") and id(part) not in (id(layer), *seen):
-                yield from _parts(part, (*seen, id(layer)))
-
-
-def _restore(layer: Layer, attributes: dict[str, object]) -> None:
-    vars(layer).clear()
-    vars(layer).update(attributes)
-
-
-def _collect(layers: list[Layer]) -> tuple[list[Parameter], list[tuple[object, list[Parameter]]]]:
-    """The parameters of all layers, each once; and the layers of the reader's own that hold arrays, with theirs.
-
-    Those that share memory become one, and equal names get the number of the layer.
-    """
-    parameters: list[Parameter] = []
-    own: list[tuple[object, list[Parameter]]] = []
-    for k, layer in enumerate(layers):
-        for part in sorted(_parts(layer), key=lambda part: not isinstance(part, Layer)):
-            found = _parameters_of(part, part is layer)
-            if found and not isinstance(part, Layer):
-                own.append((part, found))
-            for p in found:
-                if any(q is p.base for q in parameters) or _is_one_of(parameters, p, part):
-                    continue
-                name, number = p.name, k
-                while any(name == q.name for q in parameters):
-                    name, number = f"{p.name}_{number}", number + 1
-                p.base.name = name
-                parameters.append(p.base)
-    return parameters, own
-
-
-def _is_one_of(parameters: list[Parameter], p: Parameter, layer: Layer) -> bool:
-    """Whether p shares the memory of a parameter; if it does, the layer uses that one from now on.
-
-    Raises
-    ------
-    ValueError
-        If it shares a part of it, or cannot be made one with it.
-    """
-    for q in parameters:
-        how = shared_memory(q.data, p.base.data)
-        if how in ("same", "transposed") and isinstance(layer, Layer) and p is p.base:
-            layer.tie(p, q if how == "same" else q.T)
-            return True
-        if how and shared_memory(q.grad, p.base.grad) == how:
-            return True  # a layer of the reader's own lists a parameter of a layer in it
-        if how:
-            raise ValueError(
-                f"{q.name} and {p.name} share memory, but are not one parameter: give both layers one Parameter"
-            )
-    return False
-
-
-def _parameters_of(layer: Layer, must_be_layer: bool) -> list[Parameter]:
-    """The parameters of a layer, of the reader's own, too."""
-    if isinstance(layer, Layer):
-        return layer.parameters
-    if isinstance(layer, Model):
-        raise TypeError(f"a {type(layer).__name__} is a whole model, and no layer of another: use its layers")
-    if not all(hasattr(layer, name) for name in ("params", "grads", "forward", "backward")):
-        if not must_be_layer:
-            return []
-        raise TypeError(
-            f"a layer needs params, grads, forward and backward, which {type(layer).__name__} does not all have"
-        )
-    name = type(layer).__name__
-    return [Parameter(w, f"{name}_{n}", g) for n, (w, g) in enumerate(zip(layer.params, layer.grads, strict=True))]

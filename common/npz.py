@@ -1,7 +1,7 @@
-"""Arrays in ``.npz`` files: written whole or not at all, and read without trusting the file.
+"""Arrays in ``.npz`` files: written atomically, and read without trusting the file.
 
 An ``.npz`` file is a zip archive of arrays, ``NAME.npy`` each: a header in text, which states dtype and shape, and
-behind it the numbers. ``np.load`` believes the header and makes room for what it claims. Here sizes are checked first.
+then the numbers. ``np.load`` believes the header and allocates what it claims. Here sizes are checked first.
 """
 
 from __future__ import annotations
@@ -36,27 +36,21 @@ class Header(NamedTuple):
 
 
 def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays, by name, to an ``.npz`` file that takes the place of the one at ``path`` in one move.
-
-    Whatever happens meanwhile, there is a whole file at ``path``: the old one or the new one.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written. What was at ``path`` is still there.
-    """
+    """Write arrays, by name, to an ``.npz`` file; see ``atomic_write``, also for what is raised."""
     with atomic_write(path) as file:
         np.savez(file, **arrays)
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of the one at ``path`` in one move, once it is whole and on the disk.
+    """Open a new file that replaces the one at ``path`` once it is complete and on the disk.
+
+    Whatever happens meanwhile, there is a complete file at ``path``: the old one or the new one.
 
     Raises
     ------
     OSError
-        If the file cannot be written. What was at ``path`` is still there.
+        If the file cannot be written. The old file is still there.
     """
     path = Path(path)
     unfinished = path.with_name(path.name + ".tmp")
@@ -73,11 +67,45 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         unfinished.unlink(missing_ok=True)
 
 
+def read_weights(path: str | Path, like: dict[str, np.ndarray], marks: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Read finite floats of the names and shapes of ``like`` from a file that also has ``marks``, and nothing else.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not such a file, or is damaged.
+    """
+    arrays = []
+    with NpzReader(path, "a weight file") as file:
+        for name, x in like.items():
+            if name not in file.headers:
+                raise ValueError(f"{path} has no {name}; it has {', '.join(sorted(file.headers)) or 'nothing'}")
+            shape = file.headers[name].shape
+            if shape != x.shape:
+                raise ValueError(f"{path}: {name} has shape {shape}, but this model's has {x.shape}")
+            array = file.read(name)
+            with np.errstate(over="ignore"):  # a number too large for this model's dtype becomes infinite
+                finite = array.dtype.kind == "f" and np.isfinite(array.astype(x.dtype)).all()
+            if not finite:
+                raise ValueError(f"{path}: {name} holds values that are not finite numbers")
+            arrays.append(array)
+        if marks.keys() - file.headers:
+            raise ValueError(
+                f"{path} does not say the order of its LSTM's gates, so it is of an earlier version, which had "
+                "another order than f, g, i, o: train again"
+            )
+        if unknown := sorted(file.headers.keys() - like.keys() - marks.keys()):
+            raise ValueError(f"{path} has parameters that this model has not: {', '.join(unknown)}")
+    return arrays
+
+
 class NpzReader:
     """An ``.npz`` file that is open for reading: ``with NpzReader(path, "a weight file") as file``.
 
-    It needs no more memory than a small multiple of the size of the file, whatever the file claims: arrays must lie in
-    it uncompressed, as ``np.savez`` writes them, each must be as long as its header says, and no two may share bytes.
+    It needs no more memory than a small multiple of the size of the file, whatever the file claims: arrays must be
+    uncompressed, as ``np.savez`` writes them, each of the length that its header says, and no two may share bytes.
 
     Parameters
     ----------

@@ -1,37 +1,36 @@
-"""RecurrentLm: words to vectors, layers of a recurrent cell, vectors to words."""
+"""RecurrentLm: the options of all recurrent language models; and InitialWeights, from which models start."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
+from math import sqrt
 
 import numpy as np
 
 from common.checks import check_sizes
-from common.initial_weights import InitialWeights
+from common.layers import Layer
 from common.model import LanguageModel
-from common.time_layers import TimeAffine, TimeDropout, TimeEmbedding, TimeRecurrent
+from common.parameter import Parameter
+from common.time_layers import TimeAffine, TimeDropout
 
 
 class RecurrentLm(LanguageModel):
-    """TimeEmbedding → recurrent layers → TimeAffine, with the mean cross entropy of the next word as its loss.
+    """A recurrent language model: its subclass writes out the plain one, and options make a larger one of it.
 
         words   (N, T)      w_0   w_1   w_2
                              |     |     |
         TimeEmbedding       x_0   x_1   x_2        (N, T, D)
                              |     |     |
-        recurrent     h →   h_0 → h_1 → h_2 → h    (N, T, H), carried from window to window; layer on layer
+        recurrent     h →   h_0 → h_1 → h_2 → h    (N, T, H), carried from window to window; stacked
                              |     |     |
         TimeAffine          y_0   y_1   y_2        (N, T, V): scores of the words that follow w_0, w_1, w_2
-
-    A subclass says of what kind the recurrent layers are: ``cell``, a prefix for the names of their
-    parameters, and ``recurrent_layer(weights, name, D, H)``, which makes one.
 
     Parameters
     ----------
     vocab_size, wordvec_size, hidden_size : int
         V, D and H.
     layers : int
-        Recurrent layers, one on the other.
+        Stacked recurrent layers.
     dropout : float
         Probability that an element is dropped in training, of x and of the output of each recurrent layer.
     locked_dropout : bool
@@ -39,11 +38,16 @@ class RecurrentLm(LanguageModel):
     tie_weights : bool
         Use the embedding, transposed, as the weights of the output layer; needs D = H.
     init_range : float, optional
-        Draw all weights uniformly from ±init_range; otherwise each layer starts at a scale of its own.
+        Draw all weights uniformly from ±init_range, instead of normally, each with its own standard deviation.
     rng : numpy.random.Generator, optional
         Source of the initial weights and of the dropout masks.
     dtype : floating-point type
         float32 to train, float64 to check gradients.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is not a positive whole number, or an option is out of its range.
 
     References
     ----------
@@ -51,8 +55,6 @@ class RecurrentLm(LanguageModel):
     et al., "Recurrent neural network regularization", 2014; for tying, Press and Wolf, "Using the output embedding
     to improve language models", 2017.
     """
-
-    cell: str
 
     def __init__(
         self,
@@ -75,21 +77,64 @@ class RecurrentLm(LanguageModel):
         if init_range is not None and not 0 < init_range <= 100:
             raise ValueError(f"init_range must be more than 0 and at most 100, got {init_range}")
         rng = rng or np.random.default_rng()
-        weights = InitialWeights(rng, dtype, init_range)
+        init = InitialWeights(dtype)
+        embedding, *recurrent, affine = self.make_layers(V, D, H, init)
 
-        def dropped(layer: TimeEmbedding | TimeRecurrent) -> list:
-            return [layer, TimeDropout(dropout, rng, locked_dropout)] if dropout > 0 else [layer]
+        # A higher layer is that of the same model whose words are vectors of H numbers.
+        recurrent += [self.make_layers(1, H, H, init)[1] for _ in range(layers - 1)]
+        if layers > 1:
+            recurrent = [add_suffix(layer, k) for k, layer in enumerate(recurrent, start=1)]
+        if tie_weights:
+            init.std[embedding.W] = 1 / sqrt(D)  # as output weights, 0.01 would be too small to start from
+            affine = TimeAffine(embedding.W.T, init.zeros("affine_b", V))
+        stack = [embedding, *recurrent]
+        if dropout > 0:
+            stack = [part for layer in stack for part in (layer, TimeDropout(dropout, rng, locked_dropout))]
+        else:
+            embedding.distinct = True  # a recurrent layer takes each word's row once, TimeDropout does not
 
-        # As output weights, 0.01 would be too small to start from.
-        embed_W = weights.normal("embed_W", V, D, scale=1 / math.sqrt(D) if tie_weights else 0.01)
-        stack = dropped(TimeEmbedding(embed_W, distinct=dropout == 0))
-        for k in range(layers):
-            name = self.cell if layers == 1 else f"{self.cell}{k + 1}"
-            stack += dropped(self.recurrent_layer(weights, name, H if k else D, H))
-        affine_W = embed_W.T if tie_weights else weights.normal("affine_W", H, V, scale=1 / math.sqrt(H))
-        super().__init__([*stack, TimeAffine(affine_W, weights.constant("affine_b", (V, 0)))])
+        super().__init__([*stack, affine])
+        init.draw(self.parameters, rng, init_range)
         self.flatten_parameters()
 
-    def recurrent_layer(self, weights: InitialWeights, name: str, D: int, H: int) -> TimeRecurrent:
-        """Make a stateful recurrent layer from D to H, with parameters whose names begin with ``name``."""
+    def make_layers(self, V: int, D: int, H: int, init: InitialWeights) -> list[Layer]:
+        """Make the plain model: a TimeEmbedding, a stateful recurrent layer and a TimeAffine, with their weights."""
         raise NotImplementedError
+
+
+class InitialWeights:
+    """The parameters that a model starts from: declared first, drawn when all its layers are made.
+
+    So they can be drawn in the order of the layers, whichever of them the options replace.
+    """
+
+    def __init__(self, dtype: type) -> None:
+        self.dtype = dtype
+        self.std: dict[Parameter, float] = {}  # of those that are not zeros
+
+    def normal(self, name: str, shape: tuple[int, ...], std: float) -> Parameter:
+        """Normally distributed around 0, with standard deviation ``std``."""
+        p = self.zeros(name, shape)
+        self.std[p] = std
+        return p
+
+    def zeros(self, name: str, shape: int | tuple[int, ...]) -> Parameter:
+        """Zeros, or other constants that are written into ``data``."""
+        return Parameter(np.zeros(shape, self.dtype), name)
+
+    def draw(self, parameters: Iterable[Parameter], rng: np.random.Generator, init_range: float | None = None) -> None:
+        """Draw those of the parameters that are not constants; uniformly from ±init_range, if it is given."""
+        for p in parameters:
+            if p not in self.std:
+                continue
+            if init_range is None:
+                p.data = self.std[p] * rng.standard_normal(p.data.shape)
+            else:
+                p.data = rng.uniform(-init_range, init_range, p.data.shape)
+
+
+def add_suffix(layer: Layer, suffix: object) -> Layer:
+    """Rename the parameters of a layer: with the suffix 2, lstm_Wx becomes lstm2_Wx."""
+    for p in layer.parameters:
+        p.name = p.name.replace("_", f"{suffix}_", 1)
+    return layer

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from common.backend import GpuUnavailable
-from common.runs.distributed import INTERRUPTED, MpiUnavailable
+from common.backend import Unavailable
 
+INTERRUPTED = 130  # the exit code that shells expect after Ctrl-C
 PIPE_CLOSED = 141  # exit code, as a shell gives it for a program that the signal SIGPIPE has ended
 
 
@@ -31,7 +31,7 @@ class OneLineParser(argparse.ArgumentParser):
             yield
         except BrokenPipeError:  # of no interest to the user; see ``run``
             raise
-        except (OSError, ValueError, MemoryError, FloatingPointError, GpuUnavailable, MpiUnavailable) as error:
+        except (OSError, ValueError, MemoryError, FloatingPointError, Unavailable) as error:
             self.error(str(error))
 
 

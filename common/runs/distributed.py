@@ -26,22 +26,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.backend import Array, cores
+from common.backend import Array, Unavailable, cores
 from common.evaluation import SingleProcess
 from common.fast.flat_buffer import flat_buffers
 from common.layers import Dropout
 from common.packing import Layout, PackedSequence
+from common.runs.cli import INTERRUPTED
 
 if TYPE_CHECKING:
     from common.batching import OffsetBatches, SentenceBatches
     from common.model import Model
 
-INTERRUPTED = 130  # the exit code that shells expect after Ctrl-C
 _PATIENCE = 1.0  # seconds in which rank 0 may say first what all ranks have to say
 _DELIVERY = 0.3  # seconds that mpiexec needs to pass on what was said
 
 
-class MpiUnavailable(RuntimeError):
+class MpiUnavailable(Unavailable):
     """mpi4py is not installed, or finds no MPI library, or another than that of mpiexec."""
 
 

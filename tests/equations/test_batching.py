@@ -1,4 +1,4 @@
-"""Offset batches: every label is the next word, and every reader goes on where it stopped."""
+"""Offset batches: every label is the next word, and every stream goes on where it stopped."""
 
 import numpy as np
 import pytest
@@ -49,20 +49,39 @@ def test_a_new_epoch_goes_on_or_restarts():
         assert np.array_equal(first[0], second[0]) == equal
 
 
-@pytest.mark.parametrize(("N", "T"), [(0, 5), (5, 0), (-1, 5)])
-def test_sizes_must_be_positive(N, T):
-    with pytest.raises(ValueError, match="must be positive"):
-        OffsetBatches(np.arange(9), np.arange(9), N, T)
+@pytest.mark.parametrize(
+    ("words", "labels", "N", "T", "message"),
+    [
+        (9, 9, 0, 5, "positive, got batch_size 0, time_size 5"),
+        (9, 9, 5, -1, "positive, got batch_size 5, time_size -1"),
+        (19, 19, 4, 5, r"19 words .* 4 x 5 = 20"),
+        (20, 19, 4, 5, "same length, got 20 and 19"),
+    ],
+)
+def test_what_makes_no_batch_is_refused(words, labels, N, T, message):
+    with pytest.raises(ValueError, match=message):
+        OffsetBatches(np.arange(words), np.arange(labels), N, T)
 
 
-def test_a_short_text_is_refused_with_the_numbers():
-    with pytest.raises(ValueError, match=r"19 words .* 4 x 5 = 20"):
-        OffsetBatches(np.arange(19), np.arange(19), 4, 5)
+def test_processes_share_the_streams():
+    text = np.arange(24)
+    whole = OffsetBatches(text, text + 1, 5, 2)
+    shards = [OffsetBatches(text, text + 1, 5, 2, shard=slice(rank, None, 2)) for rank in (0, 1)]
+    for (x, t), *parts in zip(whole, *shards):
+        for rank, (x_r, t_r) in enumerate(parts):
+            assert np.array_equal(x_r, x[rank::2])
+            assert np.array_equal(t_r, t[rank::2])
+    assert [shard.token_share for shard in shards] == [3 / 5, 2 / 5]
+    assert whole.token_share == 1
+    assert all(batches.layout.batch_sizes == [5, 5] for batches in (whole, *shards))
+    with pytest.raises(ValueError, match="a batch of 1 streams cannot be shared by 2 processes"):
+        OffsetBatches(text, text, 1, 2, shard=slice(1, None, 2))
 
 
-def test_words_and_labels_must_match():
-    with pytest.raises(ValueError, match="same length, got 20 and 19"):
-        OffsetBatches(np.arange(20), np.arange(19), 4, 5)
+def test_labels_that_are_ignored_are_not_counted():
+    ts = np.array([0, -1, 2, -1, -1, 5, 6, 7])
+    batches = OffsetBatches(np.arange(8), ts, 2, 2, ignore_label=-1, shard=slice(1, None, 2))
+    assert [(batches.words, batches.token_share) for _ in batches] == [(2, 0.5), (3, 2 / 3)]
 
 
 # Sentences
@@ -179,13 +198,43 @@ def test_an_epoch_of_a_long_text_that_was_broken_off_goes_on_where_it_was():
         assert found == expected
 
 
-@pytest.mark.parametrize(("N", "T"), [(0, 3), (2, 0), (-1, 3)])
-def test_sizes_of_sentence_batches_must_be_positive(N, T):
-    with pytest.raises(ValueError, match=f"positive, got {N} and {T}"):
-        SentenceBatches(SENTENCES, N, T)
+@pytest.mark.parametrize(
+    ("sentences", "N", "T", "message"),
+    [
+        (SENTENCES, 0, 3, "positive, got batch_size 0, time_size 3"),
+        (SENTENCES, 2, -1, "positive, got batch_size 2, time_size -1"),
+        *[
+            (wrong, 2, 3, "at least two words")
+            for wrong in ([], [np.array([1])], [np.array([1, 2]), np.array([], int)])
+        ],
+    ],
+)
+def test_what_makes_no_batch_of_sentences_is_refused(sentences, N, T, message):
+    with pytest.raises(ValueError, match=message):
+        SentenceBatches(sentences, N, T)
 
 
-@pytest.mark.parametrize("sentences", [[], [np.array([1])], [np.array([1, 2]), np.array([], int)]])
-def test_sentences_without_a_word_to_predict_are_refused(sentences):
-    with pytest.raises(ValueError, match="at least two words"):
-        SentenceBatches(sentences, 2, 3)
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_number_of_windows_and_their_layouts(packed):
+    sentences = [np.arange(n + 1) for n in (3, 2, 9, 4)]
+    batches = SentenceBatches(sentences, 2, 3, packed=packed, shuffled=False)
+    layouts = [batches.layout.batch_sizes for _ in batches]
+    assert len(batches) == len(layouts) == 4  # of the longest in each batch: 3 and 9 words
+    assert layouts == ([[2, 2, 1], [2, 2, 2], [2, 1, 1], [1, 1, 1]] if packed else [[2] * 3] * 4)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_processes_share_the_sentences_of_a_batch(packed):
+    sentences = [np.arange(10 * n, 10 * n + length) for n, length in enumerate((3, 6, 4, 5, 2))]
+    whole, *shards = (
+        SentenceBatches(sentences, 5, 2, packed=packed, shuffled=False, shard=shard)
+        for shard in (slice(None), slice(0, None, 2), slice(1, None, 2))
+    )
+    ended = []
+    for (x, _), *parts in zip(whole, *shards, strict=True):
+        words = [np.ravel(part[0].data if packed else part[0]) for part in parts if part[0] is not None]
+        assert sorted(np.concatenate(words)) == sorted(np.ravel(x.data if packed else x))
+        ended.append([part[0] is None for part in parts])
+        assert sum(shard.token_share for shard in shards) == pytest.approx(1)
+        assert all(shard.layout.batch_sizes == whole.layout.batch_sizes for shard in shards)
+    assert ended[-1] == ([False, True] if packed else [False, False])

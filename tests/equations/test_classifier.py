@@ -167,16 +167,32 @@ def test_saved_weights_come_back(tmp_path, name):
     assert np.array_equal(model.probabilities(texts()), other.probabilities(texts()))
 
 
-def test_names_of_the_parameters():
-    names = [p.name for p in make("three layers, both directions").parameters]
-    assert names[:4] == ["embed_W", "lstm1_ahead_Wx", "lstm1_ahead_Wh", "lstm1_ahead_b"]
-    assert names[-5:] == ["lstm3_back_Wx", "lstm3_back_Wh", "lstm3_back_b", "affine_W", "affine_b"]
-    assert [p.name for p in make("a: RNN, mean").parameters][1] == "rnn_Wx"
+@pytest.mark.parametrize(("model", "cell", "gates"), [(RnnClassifier, "rnn", 1), (LstmClassifier, "lstm", 4)])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_parameters_and_the_weights_that_they_start_from(model, cell, gates, both, layers):
+    """Weights are drawn in the order of the layers; biases are zeros, but that of a forget gate is 1."""
+    rng = np.random.default_rng(5)
 
+    def draw(inputs, outputs):
+        return rng.standard_normal((inputs, outputs)) / np.sqrt(inputs)
 
-def test_the_forget_gate_starts_open():
-    model = LstmClassifier(V, D, H, C)
-    assert model.params[3].tolist() == [1] * H + [0] * 3 * H
+    width = 2 * H if both else H
+    expected = {"embed_W": 0.1 * rng.standard_normal((V, D))}
+    for k in range(layers):
+        for direction in ("_ahead", "_back") if both else ("",):
+            name = f"{cell}{k + 1 if layers > 1 else ''}{direction}"
+            expected[f"{name}_Wx"] = draw(width if k else D, gates * H)
+            expected[f"{name}_Wh"] = draw(H, gates * H)
+            expected[f"{name}_b"] = np.zeros(gates * H)
+            expected[f"{name}_b"][:H] = cell == "lstm"
+    expected |= {"affine_W": draw(width, C), "affine_b": np.zeros(C)}
+    made = model(
+        V, D, H, C, layers=layers, bidirectional=both, rng=np.random.default_rng(5), dtype=np.float64
+    ).parameters
+    assert [p.name for p in made] == list(expected)
+    for p, x in zip(made, expected.values()):
+        assert np.allclose(p.data, x, rtol=1e-15, atol=0)
 
 
 @pytest.mark.parametrize("sizes", [(0, D, H, C), (V, 0, H, C), (V, D, -1, C), (V, D, H, 0)])

@@ -61,8 +61,8 @@ SCRIPTS = {
         CLASSES, LABELLED, folder="rnn-classifier-sotu", results=CLASSIFIED, figure=(ACCURACY, 0.45, 0.9)
     ),
     "ch05_rnn/train_custom_loop.py": Script(
-        "corpus corpus-size wordvec-size hidden-size batch-size time-size epochs lr seed quick",
-        ["--corpus", "text.txt", "--epochs", 2],
+        "corpus seed quick plot",
+        ["--corpus", "text.txt"],
         figure=("epoch +10  perplexity ", 100, 200),
     ),
     "ch05_rnn/train_rnnlm.py": Script(
@@ -166,9 +166,7 @@ BAD_VALUES = {
     **dict.fromkeys(
         ["batch-size", "time-size", "wordvec-size", "hidden-size", "layers", "eval-interval"], NOT_POSITIVE
     ),
-    **dict.fromkeys(
-        ["vocab-size", "max-words", "max-documents", "max-texts", "corpus-size", "decay-after"], NOT_POSITIVE
-    ),
+    **dict.fromkeys(["vocab-size", "max-words", "max-documents", "max-texts", "decay-after"], NOT_POSITIVE),
     **dict.fromkeys(
         ["sample-words", "length", "texts", "top-k", "units", "layer", "windows", "train-words"], NOT_POSITIVE
     ),

@@ -98,6 +98,7 @@ def test_a_bad_value_is_one_line(script, error_line, folder):
 def test_every_option_with_a_value_has_bad_values_in_the_table():
     flags = {
         "quick",
+        "plot",
         "gpu",
         "mpi",
         "watch",

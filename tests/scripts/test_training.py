@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from helpers import (
@@ -29,8 +30,10 @@ from helpers import (
 import dataset
 from ch05_rnn import train_custom_loop, train_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
+from common.batching import OffsetBatches
 from common.evaluation import evaluate, perplexity
 from common.metrics import Perplexity
+from common.optimizer import SGD
 
 BOTH = pytest.mark.parametrize("main", [train_rnnlm.main, train_custom_loop.main], ids=["rnnlm", "custom_loop"])
 
@@ -122,8 +125,7 @@ def test_the_best_weights_are_tested_not_the_last(run, text):
     assert test_again == found
 
 
-@BOTH
-def test_labels_are_the_next_words(run, tmp_path, main):
+def test_labels_are_the_next_words(run, tmp_path):
     # The first word of a line is any of 16; what follows, its partner and <eos>, is certain. So the perplexity is
     # 16^(1/3) = 2.5 in the end. It would be 1 for labels that are the words themselves, 6.3 for words further on.
     rng = random.Random(0)
@@ -131,7 +133,7 @@ def test_labels_are_the_next_words(run, tmp_path, main):
     path = tmp_path / "pairs.txt"
     path.write_text("".join(f"x{i} y{i}\n" for i in first_words), encoding="utf-8")
     options = ["--corpus", path, "--wordvec-size", 16, "--hidden-size", 16, "--lr", 1, "--time-size", 5, "--epochs", 20]
-    found, _ = run(main, *options)
+    found, _ = run(train_rnnlm.main, *options)
     assert 2.3 < found < 3.5
 
 
@@ -189,17 +191,36 @@ def test_quick_leaves_options_that_are_given(run, text):
     assert len(printed("epoch .* valid perplexity +", output)) == 3
 
 
-def test_custom_loop_seeds(run, text):
-    options = ["--corpus", text, "--epochs", 2]
+def test_custom_loop_seeds_and_plot(run, text, monkeypatch):
+    monkeypatch.setattr(train_custom_loop, "EPOCHS", 2)
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gca().lines[-1].get_ydata()[-1]))
+    options = ["--corpus", text, "--plot"]
     first, other, again = (run(train_custom_loop.main, *options, "--seed", seed) for seed in (0, 1, 0))
     assert first == again
     assert first[0] != other[0]
     assert printed("epoch   2  perplexity ", first[1]) == [f"{first[0]:.2f}"]
+    assert shown == [first[0], other[0], again[0]]
+
+
+def test_the_custom_loop_is_that_of_offset_batches(capsys):
+    words = np.random.default_rng(0).integers(0, 30, 1000)
+    found = train_custom_loop.train(words, 3, seed=0)
+    vocabulary, corpus = np.unique(words, return_inverse=True)
+    batches = OffsetBatches(corpus[:-1], corpus[1:], 10, 5)
+    model = SimpleRnnlm(len(vocabulary), 100, 100, rng=np.random.default_rng(0))
+    for k in range(3):
+        losses = []
+        for x, t in batches:
+            losses.append(float(model.forward(x, t)))
+            model.backward()
+            SGD(0.1).update(model.params, model.grads)
+        assert found[k] == pytest.approx(np.exp(np.mean(losses)))
 
 
 @pytest.mark.usefixtures("data_dir")
 def test_custom_loop_learns_a_thousand_words_of_ptb_by_heart(run):
-    last, output = run(train_custom_loop.main, "--corpus", "ptb", "--epochs", 100, "--seed", 0)
+    last, output = run(train_custom_loop.main, "--corpus", "ptb", "--seed", 0)
     assert output.startswith("corpus size: 1000, vocabulary size: 418\n")
     assert last < 7
     assert float(printed("epoch  20  perplexity ", output)[0]) < 200
@@ -310,20 +331,17 @@ def test_corpus_that_cannot_be_read(fail, tmp_path, main, name):
     assert f"cannot read {tmp_path / name}" in fail(main, "--corpus", tmp_path / name)
 
 
-@BOTH
-def test_corpus_shorter_than_a_batch(fail, text, main):
-    line = fail(main, "--corpus", text, "--batch-size", 100, "--time-size", 50)
+def test_corpus_shorter_than_a_batch(fail, tmp_path, text):
+    line = fail(train_rnnlm.main, "--corpus", text, "--batch-size", 100, "--time-size", 50)
     assert "one batch needs batch_size x time_size = 100 x 50 = 5000" in line
+    path = write_text(tmp_path / "short.txt", lines=4)
+    assert "a window takes more than 50 words" in fail(train_custom_loop.main, "--corpus", path)
 
 
 @BOTH
 def test_corpus_that_cannot_be_downloaded(fail, tmp_path, monkeypatch, main):
     monkeypatch.setenv("RNN_DATA_DIR", str(tmp_path / "cache"))
     assert "--corpus sotu" in fail(main, "--corpus", "ptb")
-
-
-def test_a_corpus_size_shorter_than_a_batch(fail, text):
-    assert "one batch needs" in fail(train_custom_loop.main, "--corpus", text, "--corpus-size", 1)
 
 
 def test_tied_weights_of_different_sizes(fail, text):
@@ -345,9 +363,8 @@ def test_a_learning_rate_so_high_that_the_loss_is_lost(error_line, text, tmp_pat
     assert "try a lower learning rate" in error_line(train_rnnlm.main, list(map(str, options)))
 
 
-@BOTH
-def test_a_model_larger_than_memory(fail, text, main):
-    assert fail(main, "--corpus", text, "--hidden-size", 10**13)
+def test_a_model_larger_than_memory(fail, text):
+    assert fail(train_rnnlm.main, "--corpus", text, "--hidden-size", 10**13)
 
 
 # Bad weight files
