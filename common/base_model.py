@@ -31,10 +31,10 @@ class BaseModel:
     def __init__(self) -> None:
         self.params, self.grads = None, None
 
-    def forward(self, *args):
+    def forward(self, *args: object) -> object:
         raise NotImplementedError
 
-    def backward(self, *args):
+    def backward(self, *args: object) -> object:
         raise NotImplementedError
 
     def save_params(self, file_name: str | Path | None = None) -> None:
@@ -104,7 +104,7 @@ class _Call:
         self.name, self.args, self.state = name, args, None
 
 
-def _unpickle(content: bytes) -> object:
+def _unpickle(content: bytes) -> object:  # type: ignore[return]  # genops ends at STOP or raises
     """Do on a stack what ``pickle.load`` does, with numbers, text, bytes, tuples, lists and records of calls alone."""
     stack, marks, memo = [], [], {}
     for count, (operation, arg, _) in enumerate(pickletools.genops(content)):
