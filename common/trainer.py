@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -279,7 +279,7 @@ class RnnlmTrainer:
         valid: tuple[Array, Array] | None = None,
         restart: bool = False,
         summed: bool = False,
-        **options,
+        **options: Any,
     ) -> list[dict[str, float | None]]:
         """Train on one long text: ``fit_batches`` with OffsetBatches.
 

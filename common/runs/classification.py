@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from common.runs.resuming import add_resuming_options, parse_options
-from common.runs.training import OPTIMIZERS, add_gpu_option, fit, prepare_run_folder
 from common.backend import require_gpu
 from common.classifier import POOLS, RecurrentClassifier
 from common.classifier_trainer import ClassifierTrainer, TextBatches
 from common.runs.cli import OneLineParser, fraction, non_negative_int, positive_float, positive_int, use_utf8, utf8_text
 from common.runs.plotting import plot_confusion
+from common.runs.resuming import add_resuming_options, parse_options
+from common.runs.training import OPTIMIZERS, add_gpu_option, fit, prepare_run_folder
 from dataset import ag_news, sotu
-from dataset.labelled import LabelledTexts, LabelledText
+from dataset.labelled import LabelledText, LabelledTexts
 from dataset.tokenizer import SPECIAL, WordTokenizer
 from dataset.word_vectors import load_vectors
 

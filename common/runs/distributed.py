@@ -204,7 +204,10 @@ class DataParallel(SingleProcess):
                 g.fill(0)
             loss = 0.0
         else:
-            loss = float(super().loss_and_gradients(model, batches, x, t, dout * batches.token_share)) * batches.token_share
+            loss = (
+                float(super().loss_and_gradients(model, batches, x, t, dout * batches.token_share))
+                * batches.token_share
+            )
         for g in flat_buffers(model.grads)[0]:
             self.comm.Allreduce(self._MPI.IN_PLACE, g)
         return self.sum(loss)[0]

@@ -12,6 +12,13 @@ from pathlib import Path
 import numpy as np
 
 import dataset
+from common.batching import SentenceBatches
+from common.evaluation import evaluate_windows, perplexity
+from common.generation import generate
+from common.model import LanguageModel
+from common.recurrent_lm import RecurrentLm
+from common.runs.cli import OneLineParser, positive_int, use_utf8
+from common.runs.distributed import SingleProcess
 from common.runs.resuming import add_resuming_options, parse_options
 from common.runs.training import (
     add_model_options,
@@ -22,13 +29,6 @@ from common.runs.training import (
     join_ranks,
     prepare_run_folder,
 )
-from common.batching import SentenceBatches
-from common.runs.cli import OneLineParser, positive_int, use_utf8
-from common.runs.distributed import SingleProcess
-from common.evaluation import evaluate_windows, perplexity
-from common.generation import generate
-from common.model import LanguageModel
-from common.recurrent_lm import RecurrentLm
 from dataset.documents import Documents
 from dataset.tokenizer import TOKENIZERS, Tokenizer, load_tokenizer
 

@@ -10,25 +10,26 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 import dataset
-from common.runs.resuming import add_resuming_options, check_options, parse_options
 from common.backend import require_gpu
 from common.batching import OffsetBatches, SentenceBatches
-from common.runs.checkpoint import Checkpoint
 from common.classifier_trainer import TextBatches
-from common.runs.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
-from common.runs.distributed import SINGLE_PROCESS, SingleProcess, MpiUnavailable, DataParallel, launched
 from common.evaluation import evaluate, perplexity
 from common.generation import generate
 from common.model import LanguageModel
 from common.npz import atomic_write
 from common.optimizer import SGD, Adam, AdamW, Momentum
-from common.runs.plotting import plot_learning_curve
 from common.recurrent_lm import RecurrentLm
+from common.runs.checkpoint import Checkpoint
+from common.runs.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, use_utf8
+from common.runs.distributed import SINGLE_PROCESS, DataParallel, MpiUnavailable, SingleProcess, launched
+from common.runs.plotting import plot_learning_curve
+from common.runs.resuming import add_resuming_options, check_options, parse_options
 from common.trainer import RnnlmTrainer
 from dataset.corpus import EOS, UNK, Corpus
 from dataset.text_file import read_json
@@ -394,7 +395,7 @@ def fit_language_model(
     rng: np.random.Generator,
     ranks: SingleProcess = SINGLE_PROCESS,
     floor: float | None = None,
-    **how,
+    **how: Any,
 ) -> RnnlmTrainer:
     """``fit``, and draw the learning curve; ``floor`` is the lowest perplexity that there can be, if it is known."""
     trainer = RnnlmTrainer(model, OPTIMIZERS[args.optimizer](lr=args.lr), ranks)
@@ -412,7 +413,7 @@ def fit(
     folder: Path,
     options: dict[str, object],
     rng: np.random.Generator,
-    **how,
+    **how: Any,
 ) -> None:
     """Train, or go on; leave the best weights in the model, and in the folder with the history.
 
