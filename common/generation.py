@@ -64,7 +64,15 @@ def generate(
     return _generate(model, prompt, length, rng, list(skip_ids), stop_id, (temperature, top_k, top_p))
 
 
-def _generate(model, prompt, length, rng, skip_ids, stop_id, sampling) -> Iterator[int]:
+def _generate(
+    model: LanguageModel,
+    prompt: np.ndarray,
+    length: int,
+    rng: np.random.Generator,
+    skip_ids: list[int],
+    stop_id: int | None,
+    sampling: tuple[float, int | None, float | None],
+) -> Iterator[int]:
     words, session = np.array([prompt]), []
     for _ in range(length):
         # For one step only: between two words the model may be trained, or write another text.

@@ -594,5 +594,7 @@ class TimeBidirectional(Layer):
 class TimeBiLSTM(TimeBidirectional):
     """Two TimeLSTM, with weights Wx1, Wh1, b1 and Wx2, Wh2, b2; the second reads from the last step to the first."""
 
-    def __init__(self, Wx1, Wh1, b1, Wx2, Wh2, b2, stateful: bool = False) -> None:
+    def __init__(
+        self, Wx1: Array, Wh1: Array, b1: Array, Wx2: Array, Wh2: Array, b2: Array, stateful: bool = False
+    ) -> None:
         super().__init__(TimeLSTM(Wx1, Wh1, b1, stateful), TimeLSTM(Wx2, Wh2, b2, stateful))

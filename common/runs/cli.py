@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from common.backend import Unavailable
 
@@ -18,7 +19,7 @@ PIPE_CLOSED = 141  # exit code, as a shell gives it for a program that the signa
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser that shows defaults in its help and errors in one line, with exit code 2."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
 
     def error(self, message: str) -> None:
