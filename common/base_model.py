@@ -94,13 +94,8 @@ class _Call:
     state: object = None
 
 
-<<<<<<< HEAD
-def _unpickle(content: bytes) -> object:
-    """Do on a stack what ``pickle.load`` does, with nothing but numbers, text, bytes, tuples, lists and calls."""
-=======
 def _unpickle(content: bytes) -> object:  # type: ignore[return]  # genops ends at STOP or raises
     """Do on a stack what ``pickle.load`` does, with numbers, text, bytes, tuples, lists and records of calls alone."""
->>>>>>> habits
     stack, marks, memo = [], [], {}
     for count, (operation, arg, _) in enumerate(pickletools.genops(content)):
         name = operation.name

@@ -226,7 +226,7 @@ def test_a_loss_that_is_lost_on_one_rank_is_lost_on_all(tmp_path):
         (["--hidden-size", 0], "argument --hidden-size: must be more than 0, got 0"),
         (["--resume", "runs/none"], "none"),
         (["--no-mpi"], "mpiexec has started 3 processes, which would each train by itself"),
-        (["--batch-size", 2], "a batch of 2 readers cannot be shared by 3 processes"),
+        (["--batch-size", 2], "a batch of 2 streams cannot be shared by 3 processes"),
         (["--lr", "1e30", "--max-grad", 1e9, "--optimizer", "sgd"], "try a lower learning rate"),
     ],
 )
