@@ -39,11 +39,11 @@ class FlatBuffer:
 
     @property
     def params(self) -> Parts:
-        return Parts([p.data for p in self.parameters], self.data)
+        return self.data.hold([p.data for p in self.parameters])
 
     @property
     def grads(self) -> Parts:
-        return Parts([p.grad for p in self.parameters], self.grad)
+        return self.grad.hold([p.grad for p in self.parameters])
 
     def stacked(self, W: Parameter, b: Parameter) -> AffineWithBias | None:
         """[W; b] as one matrix, if W is (H, V) and b lies right behind it."""
@@ -70,13 +70,17 @@ class _Whole:
             start, end = end, end + math.prod(shape)
             self.parts.append(array[start:end].reshape(shape))
 
+    def hold(self, arrays: list[Array]) -> Parts:
+        """A list of these arrays, which is known to be that of the parts if it is."""
+        parts = Parts(arrays)
+        parts.whole = self
+        return parts
+
 
 class Parts(Arrays):
     """A list of arrays that are, as long as nobody changes it, the parts of one array."""
 
-    def __init__(self, arrays: list[Array], whole: _Whole) -> None:
-        super().__init__(arrays)
-        self.whole = whole
+    whole: _Whole
 
     def complete(self) -> bool:
         """Whether the list still holds all parts, in their order."""
@@ -86,7 +90,7 @@ class Parts(Arrays):
         """Zeros, laid out in the same way."""
         array = self.whole.array
         zeros = _Whole(get_array_module(array).zeros_like(array), self.whole.shapes)
-        return Parts(zeros.parts, zeros)
+        return zeros.hold(zeros.parts)
 
     def __reduce__(self) -> tuple:
         return list, (list(self),)  # arrays that are copied are apart

@@ -15,6 +15,8 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from common.backend import Array, get_array_module
 
 if TYPE_CHECKING:
@@ -203,5 +205,5 @@ _STEPS = {"TimeRNN": _rnn_steps, "TimeGRU": _gru_steps, "TimeLSTM": _lstm_steps}
 def fused_steps(layer: TimeRecurrent) -> tuple[Step, Step] | None:
     """In place of ``_step`` and ``_backward_step``; None on the CPU, and for a cell that has no kernels here."""
     xp = get_array_module(layer.Wh.data)
-    known = hasattr(xp, "ElementwiseKernel") and type(layer).__name__ in _STEPS
+    known = xp is not np and hasattr(xp, "ElementwiseKernel") and type(layer).__name__ in _STEPS
     return _STEPS[type(layer).__name__](layer, xp) if known else None

@@ -5,7 +5,7 @@ import pytest
 from helpers import normal
 
 import common.optimizer as optimizer
-from common.fast.flat_buffer import FlatBuffer
+from common.fast.flat_buffer import FlatBuffer, flat_buffers
 from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop, clip_grads
 from common.parameter import Parameter
 
@@ -163,5 +163,7 @@ def test_parameters_in_one_array_are_clipped_and_updated_as_if_apart(name):
                 p.grad[...] = normal(*p.data.shape, seed=step + 1)
             clip_grads(grads, 0.5)
             rule.update(params, grads)
+        for memory in rule.memories:
+            assert len(flat_buffers(params, getattr(rule, memory))[1]) == (3 if parameters is apart else 1)
     for a, b in zip(apart, together):
         assert np.allclose(a.data, b.data, rtol=1e-13, atol=0)
