@@ -19,7 +19,6 @@ import dataset
 from common.model import Model
 from common.npz import atomic_write
 from common.recurrent_lm import RecurrentLm
-from common.runs.options import check_resumed
 from dataset.corpus import EOS, UNK, split_characters
 from dataset.decoding import decode_utf8
 from dataset.text_file import read_json
@@ -44,7 +43,12 @@ def prepare_run_folder(
     model; then nothing is deleted.
     """
     if began_with is not None:
-        check_resumed(folder, began_with, options, changeable)
+        for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
+            if key not in changeable and options.get(key) != began_with[key]:
+                raise ValueError(
+                    f"the training in {folder} began with {key} = {began_with[key]}, "
+                    f"and cannot go on with {key} = {options.get(key)}"
+                )
     else:
         check_earlier_run(folder, options)
         folder.mkdir(parents=True, exist_ok=True)
