@@ -75,18 +75,15 @@ def check_earlier_run(folder: Path, options: dict[str, object]) -> None:
 
 def difference(earlier: dict[str, object], options: dict[str, object]) -> str | None:
     """In what an earlier run is of another kind; None if it is not: it may have other sizes, or another seed."""
-    runs = earlier, options
     if earlier.get("corpus_sha256") != options.get("corpus_sha256"):
         # The checksum is that of the text as it was cut and numbered. Cut otherwise, it is the same if its files are.
-        files, cuts = (
-            [[str(run.get(key)) for key in keys] for run in runs]
-            for keys in (
-                ("corpus", "train_file", "test_file"),
-                ("unit", "vocab_size", "max_words", "max_documents", "max_texts"),
-            )
+        files, other_files = (
+            [os.path.abspath(str(run.get(key))) for key in ("corpus", "train_file", "test_file")]
+            for run in (earlier, options)
         )
-        same_files = [*map(os.path.abspath, files[0])] == [*map(os.path.abspath, files[1])]
-        if not same_files or cuts[0] == cuts[1]:
+        cuts = "unit", "vocab_size", "max_words", "max_documents", "max_texts"
+        same_files = files == other_files
+        if not same_files or all(str(earlier.get(key)) == str(options.get(key)) for key in cuts):
             text = earlier.get("train_file") or earlier.get("corpus")
             return f"on another text, {text}{' as it was then' if same_files else ''}"
     for key in ("model", "unit", "tokenizer"):
@@ -97,15 +94,7 @@ def difference(earlier: dict[str, object], options: dict[str, object]) -> str | 
 
 @dataclass
 class Run:
-    """A trained model and its vocabulary.
-
-    Attributes
-    ----------
-    model : RecurrentLm
-    id_to_word : list of str
-    corpus, unit : str
-        What it was trained on: ``--corpus`` and ``--unit``.
-    """
+    """A trained model and its vocabulary; ``corpus`` and ``unit`` are options of the training."""
 
     model: RecurrentLm
     id_to_word: list[str]
@@ -126,18 +115,11 @@ class Run:
         return [EOS if word == "\n" else word for word in split(line + "\n")]  # of the last line end nothing is left
 
     def ids(self, words: Sequence[str]) -> list[int]:
-        """Return the ids of words. One that the model does not know is read as ``<unk>``, and a line says so.
-
-        Raises
-        ------
-        ValueError
-            If there is such a word, but no ``<unk>`` in the vocabulary.
-        """
-        unknown = [word for word in dict.fromkeys(words) if word not in self.word_to_id]
+        """Return the ids of words; unknown ones are read as ``<unk>``. Raises ValueError if the vocabulary has none."""
+        unknown = [word for word in words if word not in self.word_to_id]
         if unknown and self.unk_id is None:
-            raise ValueError(f"not in the vocabulary: {' '.join(unknown)}")
-        if unknown:
-            print(f"not in the vocabulary, read as {UNK}: {' '.join(unknown)}", file=sys.stderr)
+            raise ValueError(f"not in the vocabulary: {' '.join(dict.fromkeys(unknown))}")
+        report_unknown(unknown)
         return [self.word_to_id.get(word, self.unk_id) for word in words]
 
     def word(self, i: int) -> str:
@@ -170,10 +152,8 @@ class SentenceRun:
         return self.tokenizer.split(line)
 
     def ids(self, words: Sequence[str]) -> list[int]:
-        """Return the ids of tokens. One that the model does not know is read as ``<unk>``, and a line says so."""
         ids = [self.tokenizer.token_to_id(word) for word in words]
-        if unknown := dict.fromkeys(word for word, i in zip(words, ids) if i == self.unk_id):
-            print(f"not in the vocabulary, read as {UNK}: {' '.join(unknown)}", file=sys.stderr)
+        report_unknown([word for word, i in zip(words, ids) if i == self.unk_id])
         return ids
 
     def word(self, i: int) -> str:
@@ -181,6 +161,11 @@ class SentenceRun:
 
     def join(self, words: Sequence[str]) -> str:
         return self.tokenizer.join(words)
+
+
+def report_unknown(words: list[str]) -> None:
+    if words:
+        print(f"not in the vocabulary, read as {UNK}: {' '.join(dict.fromkeys(words))}", file=sys.stderr)
 
 
 def load_run(folder: str | Path, models: Models) -> Run | SentenceRun:
@@ -192,11 +177,10 @@ def load_run(folder: str | Path, models: Models) -> Run | SentenceRun:
     folder = Path(folder)
     with described(folder, "model") as options:
         model = make_model(options, models, folder / "best_weights.npz")
-        sentences = "tokenizer_sha256" in options
-        if not sentences:
+        if "tokenizer_sha256" not in options:
             corpus, unit = str(options["corpus"]), options["unit"]
             dataset.splitter(corpus, unit)
-    if sentences:
+    if "tokenizer_sha256" in options:
         tokenizer = load_tokenizer(folder)
         if tokenizer.sha256 != options["tokenizer_sha256"]:
             raise ValueError(f"{folder} has another tokenizer than that of the training")

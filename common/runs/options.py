@@ -131,11 +131,7 @@ class LanguageModelTrainingOptions(TrainingOptions):
         changeable=True,
     )
     decay_after: int | None = option(
-        None,
-        "divide it instead after this epoch and each later one",
-        positive_int,
-        changeable=True,
-        metavar="EPOCH",
+        None, "divide it instead after this epoch and each later one", positive_int, changeable=True, metavar="EPOCH"
     )
     eval_interval: int = option(100, "steps between two records", positive_int)
     mpi: bool = flag(

@@ -42,6 +42,7 @@ class Task:
     verbose = True  # print a line per epoch
     dout = 1.0  # factor of the gradient
     name: str  # of the text
+    tokenizer: Tokenizer
     arguments: dict[str, object]  # of the model
     checksums: dict[str, object]  # what else is written to options.json, and must be the same when resumed
 
@@ -62,12 +63,11 @@ class Task:
 
     def save_vocabulary(self, folder: Path) -> None:
         """Write what is needed, besides the weights, to use the model."""
-        raise NotImplementedError
+        self.tokenizer.save(folder)
 
     def summary(self, model: Model) -> str:
         """The line before training."""
-        parameters = f"{sum(p.size for p in model.params):,} parameters"
-        return f"model {type(model).__name__}: {parameters}, optimizer {self.options.training.optimizer}"
+        return f"model {type(model).__name__}: {sum(p.size for p in model.params):,} parameters"
 
     def callback(self, model: Model) -> Callable[[Record], bool | None] | None:
         """What is called with each record."""
@@ -124,6 +124,9 @@ class TextTask(Task):
         if vocabulary.exists() and vocabulary.read_text(encoding="utf-8") != vocabulary_text(self.corpus):
             raise ValueError(f"{path} was trained with another vocabulary, {vocabulary}, than that of {self.name}")
         model.load(path)
+
+    def summary(self, model: LanguageModel) -> str:
+        return f"{super().summary(model)}, optimizer {self.options.training.optimizer}"
 
     def make_batches(self, model: LanguageModel) -> tuple[OffsetBatches, tuple[np.ndarray, np.ndarray]]:
         training = self.options.training
@@ -249,12 +252,10 @@ class DocumentTask(Task):
     def encode(self, document: str) -> list[int]:
         return [self.tokenizer.bos_id, *self.tokenizer.encode(document), self.tokenizer.eos_id]
 
-    def save_vocabulary(self, folder: Path) -> None:
-        self.tokenizer.save(folder)
-
     def summary(self, model: LanguageModel) -> str:
         train, valid = (batches.lengths.sum() for batches in (self.train, self.valid))
-        return f"{train:,} tokens to train, {valid:,} valid; {super().summary(model)}"
+        optimizer = self.options.training.optimizer
+        return f"{train:,} tokens to train, {valid:,} valid; {super().summary(model)}, optimizer {optimizer}"
 
     def report(self, model: LanguageModel, trainer: Trainer | None, folder: Path | None) -> float:
         draw_learning_curve(model, trainer, folder)
@@ -309,12 +310,6 @@ class ClassificationTask(Task):
         """Word ids of the texts, and their classes, (n,). A text without a word becomes one unknown word."""
         texts = [np.array(self.tokenizer.encode(text) or [self.tokenizer.unk_id], np.int32) for text, _ in part]
         return texts, np.array([label for _, label in part])
-
-    def save_vocabulary(self, folder: Path) -> None:
-        self.tokenizer.save(folder)
-
-    def summary(self, model: RecurrentClassifier) -> str:
-        return super().summary(model).split(", optimizer")[0]
 
     def report(self, model: RecurrentClassifier, trainer: Trainer, folder: Path) -> float:
         texts, labels = self.encode(self.data.test)
