@@ -51,9 +51,8 @@ def train(
     ``quick`` are values of options: the script's own, and those that ``--quick`` gives besides the task's.
     """
     use_utf8()
-    groups = {**task_class.groups, "stopping": StoppingOptions}
-    if model_options is not None:
-        groups["model"] = model_options
+    text, model_group, *others = task_class.groups
+    groups = text, model_options or model_group, *others, StoppingOptions
     parser = OneLineParser(description=description.splitlines()[0])
     add_options(parser, groups, name)
     parser.set_defaults(**{**task_class.defaults, **(defaults or {})})

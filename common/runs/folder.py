@@ -38,9 +38,8 @@ def prepare_run_folder(
 ) -> None:
     """Make the folder, delete what an earlier run has left in it, and write the options.
 
-    A run that is resumed, which ``began_with`` some options, keeps what it has left, and must have the same options but
-    for those that are changeable. Raises ValueError if that is not so, or if the earlier run is one of another text or
-    model; then nothing is deleted.
+    A run that is resumed keeps what it has left, and must have the options that it ``began_with`` but for changeable
+    ones. If it has not, or if the earlier run is one of another text or model, a ValueError is raised before that.
     """
     if began_with is not None:
         for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
@@ -107,12 +106,13 @@ class Run:
         self.start_id = self.eos_id  # a text begins after the end of another
         self.unk_id = self.word_to_id.get(UNK)
         self.skip_ids = [] if self.unk_id is None else [self.unk_id]
-        self.separator = "" if dataset.splitter(self.corpus, self.unit) is split_characters else " "
+        self.split = dataset.splitter(self.corpus, self.unit)
+        self.separator = "" if self.split is split_characters else " "
 
     def words(self, line: str) -> list[str]:
         """Split a line as the text of the training was split. Between lines of characters, there is an <eos>."""
-        split = dataset.splitter(self.corpus, self.unit)
-        return [EOS if word == "\n" else word for word in split(line + "\n")]  # of the last line end nothing is left
+        # Of the last line end nothing is left.
+        return [EOS if word == "\n" else word for word in self.split(line + "\n")]
 
     def ids(self, words: Sequence[str]) -> list[int]:
         """Return the ids of words; unknown ones are read as ``<unk>``. Raises ValueError if the vocabulary has none."""
@@ -184,11 +184,10 @@ def load_run(folder: str | Path, models: Models) -> Run | SentenceRun:
         tokenizer = load_tokenizer(folder)
         if tokenizer.sha256 != options["tokenizer_sha256"]:
             raise ValueError(f"{folder} has another tokenizer than that of the training")
-        run = SentenceRun(model, tokenizer)
-        vocab_size = tokenizer.vocab_size
+        run, vocab_size = SentenceRun(model, tokenizer), tokenizer.vocab_size
     else:
-        run = Run(model, _read_vocabulary(folder / "vocabulary.json"), corpus, unit)
-        vocab_size = len(run.id_to_word)
+        id_to_word = _read_vocabulary(folder / "vocabulary.json")
+        run, vocab_size = Run(model, id_to_word, corpus, unit), len(id_to_word)
     if options["arguments"]["vocab_size"] != vocab_size:
         raise ValueError(f"{folder}: options.json and the vocabulary differ in the number of words")
     model.load(folder / "best_weights.npz")
@@ -209,10 +208,7 @@ def described(folder: Path, kind: str) -> Iterator[dict[str, object]]:
 
 
 def make_model(options: dict[str, object], models: Models, weights: Path) -> Model:
-    """Make the model that options name, one of ``models``, with weights that are still to be loaded from the file.
-
-    It is not made if it has many more weights than there is room for in the file.
-    """
+    """Make the model that options name, if its weights, which are still to be loaded, have room in the file."""
     arguments = options["arguments"]
     if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
         raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
@@ -239,9 +235,6 @@ def _read_vocabulary(path: Path) -> list[str]:
 
 
 def read_lines(path: str | None) -> list[str]:
-    """The lines of a UTF-8 file, or of standard input, without empty ones.
-
-    Raises OSError or DatasetError if it cannot be read, or is not UTF-8.
-    """
+    """The lines of a UTF-8 file, or of standard input, but empty ones. Raises OSError or DatasetError if it is none."""
     data = sys.stdin.buffer.read() if path is None else Path(path).read_bytes()
     return [line for line in decode_utf8(data, path).split("\n") if line.strip()]

@@ -236,15 +236,15 @@ class Options:
         return {name: x for group in groups for name, x in asdict(group).items() if name != "resume"}
 
 
-Groups = dict[str, type]  # the dataclass of each group
+Groups = tuple[type, ...]  # the dataclasses of text, model, training, output, stopping
 Values = dict[str, object]  # of options, by name
 
 
 def add_options(parser: OneLineParser, groups: Groups, name: str) -> None:
     """Add the options of all groups; results of the training go to runs/NAME-CORPUS."""
     changeable = ", ".join(f"--{key.replace('_', '-')}" for key in changeable_options(groups))
-    for title, group in groups.items():
-        place = parser.add_argument_group({"stopping": "stopping and resuming"}.get(title, title))
+    for title, group in zip(("text", "model", "training", "output", "stopping and resuming"), groups):
+        place = parser.add_argument_group(title)
         for each in fields(group):
             if "how" in each.metadata:
                 how = dict(each.metadata["how"])
@@ -256,7 +256,7 @@ def add_options(parser: OneLineParser, groups: Groups, name: str) -> None:
 
 
 def changeable_options(groups: Groups) -> list[str]:
-    return [f.name for group in groups.values() for f in fields(group) if f.metadata.get("changeable")]
+    return [f.name for group in groups for f in fields(group) if f.metadata.get("changeable")]
 
 
 def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None, quick: dict[str, object]) -> Options:
@@ -277,8 +277,10 @@ def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None,
             f"mpiexec has started {launched()} processes, which would each train by itself and write the same files: "
             + (together if takes_mpi(groups) else "start this script without it")
         )
-    found = {title: group(**{f.name: getattr(args, f.name) for f in fields(group)}) for title, group in groups.items()}
-    return Options(**found, began_with=began_with)
+    text, model, training, output, stopping = (
+        group(**{each.name: getattr(args, each.name) for each in fields(group)}) for group in groups
+    )
+    return Options(text, model, training, output, stopping, began_with)
 
 
 def takes_mpi(groups: Groups) -> bool:

@@ -19,9 +19,9 @@ from common.evaluation import SingleProcess, evaluate, evaluate_windows, perplex
 from common.generation import generate
 from common.metrics import Accuracy, MeanLoss, Perplexity, Record
 from common.model import LanguageModel, Model
-from common.runs import options as declared
+from common.runs import options as opt
 from common.runs.folder import Run, SentenceRun
-from common.runs.options import Groups, LabelledTextOptions, Options, SampleOptions, Values
+from common.runs.options import Groups, Options, Values
 from common.runs.plotting import new_figure, plot_learning_curve, save_figure
 from common.trainer import Batches, Trainer
 from dataset import ag_news, sotu
@@ -35,7 +35,7 @@ from dataset.word_vectors import load_vectors
 class Task:
     """What ``train`` asks of a kind of training. A subclass reads its text when it is made."""
 
-    groups: ClassVar[Groups]  # the options: text, model, training, output; stopping is the same for all
+    groups: Groups  # the options of text, model, training, output; those of stopping are the same for all
     defaults: ClassVar[Values] = {}
     quick: ClassVar[Values] = {}  # values that --quick gives
     metric: MeanLoss = Perplexity()
@@ -83,7 +83,7 @@ def draw_learning_curve(model: Model, trainer: Trainer | None, folder: Path | No
         plot_learning_curve(trainer.history, folder / "learning_curve.png", type(model).__name__, floor)
 
 
-def sample(run: Run | SentenceRun, output: SampleOptions, rng: np.random.Generator) -> str:
+def sample(run: Run | SentenceRun, output: opt.SampleOptions, rng: np.random.Generator) -> str:
     """A sentence that the model writes."""
     how = {"skip_ids": run.skip_ids, "stop_id": run.eos_id}
     ids = generate(run.model, [run.start_id], output.sample_words, rng, output.temperature, **how)
@@ -93,10 +93,7 @@ def sample(run: Run | SentenceRun, output: SampleOptions, rng: np.random.Generat
 class TextTask(Task):
     """A language model on one long text."""
 
-    groups: ClassVar[Groups] = {
-        **{"text": declared.TextOptions, "model": declared.ModelOptions},
-        **{"training": declared.TextTrainingOptions, "output": declared.WatchOptions},
-    }
+    groups = opt.TextOptions, opt.ModelOptions, opt.TextTrainingOptions, opt.WatchOptions
     quick: ClassVar[Values] = {
         **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 500, "max_words": 20_000},
         **{"epochs": 2, "samples": 1},
@@ -182,10 +179,7 @@ def vocabulary_text(corpus: Corpus) -> str:
 class DocumentTask(Task):
     """A language model on documents of many lengths, each read from ``<s>`` to ``</s>``, from a state of zeros."""
 
-    groups: ClassVar[Groups] = {
-        **{"text": declared.DocumentOptions, "model": declared.ModelOptions},
-        **{"training": declared.DocumentTrainingOptions, "output": SampleOptions},
-    }
+    groups = opt.DocumentOptions, opt.ModelOptions, opt.DocumentTrainingOptions, opt.SampleOptions
     # 8.7 million parameters, if the cell is that of a simple RNN.
     defaults: ClassVar[Values] = {
         **{"wordvec_size": 512, "hidden_size": 512, "dropout": 0.2, "batch_size": 64, "time_size": 100},
@@ -270,10 +264,7 @@ class DocumentTask(Task):
 class ClassificationTask(Task):
     """A classifier of texts."""
 
-    groups: ClassVar[Groups] = {
-        **{"text": LabelledTextOptions, "model": declared.ClassifierOptions},
-        **{"training": declared.ClassifierTrainingOptions, "output": declared.ClassifierOutputOptions},
-    }
+    groups = opt.LabelledTextOptions, opt.ClassifierOptions, opt.ClassifierTrainingOptions, opt.ClassifierOutputOptions
     quick: ClassVar[Values] = {"max_texts": 1000, "vocab_size": 2000, "epochs": 2, "lr": 0.005}
     metric = Accuracy()
 
@@ -326,7 +317,7 @@ class ClassificationTask(Task):
         return accuracy
 
 
-def load_texts(text: LabelledTextOptions) -> LabelledTexts:
+def load_texts(text: opt.LabelledTextOptions) -> LabelledTexts:
     if text.corpus == "sotu" and (text.train_file or text.test_file):
         raise ValueError("--train-file and --test-file go with --corpus ag_news")
     data = sotu.load_eras() if text.corpus == "sotu" else ag_news.load(text.train_file, text.test_file)
