@@ -183,7 +183,7 @@ class DocumentTask(Task):
     # 8.7 million parameters, if the cell is that of a simple RNN.
     defaults: ClassVar[Values] = {
         **{"wordvec_size": 512, "hidden_size": 512, "dropout": 0.2, "batch_size": 64, "time_size": 100},
-        **{"optimizer": "adam", "lr": 1e-4, "eval_interval": 50},
+        **{"lr": 1e-4, "eval_interval": 50},
     }
     quick: ClassVar[Values] = {
         **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 2000, "max_documents": 1000},
