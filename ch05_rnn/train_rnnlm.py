@@ -15,7 +15,7 @@ from common.runs.tasks import TextTask
 
 # Without dropout, the units of this RNN can saturate and stay there, whatever the input: when it starts from a state of
 # zeros, which it sees only once in training, or on text unlike that of training. Perplexities are then absurd.
-DEFAULTS = {"dropout": 0.2, "optimizer": "adam", "lr": 0.002, "max_grad": 1.0}
+DEFAULTS = {"dropout": 0.2}
 
 
 def main(argv: list[str] | None = None) -> float:

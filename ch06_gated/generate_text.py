@@ -69,17 +69,8 @@ def main(argv: list[str] | None = None) -> None:
         prompt = trained.words(args.prompt)
         ids = trained.ids(prompt)
         for _ in range(args.texts):
-            write(
-                trained,
-                prompt,
-                ids,
-                args.length,
-                stop=not args.keep_going,
-                rng=rng,
-                temperature=args.temperature,
-                top_k=args.top_k,
-                top_p=args.top_p,
-            )
+            drawn = {"rng": rng, "temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
+            write(trained, prompt, ids, args.length, not args.keep_going, **drawn)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from common.model import LanguageModel
 from common.packing import pack, unpack
 from common.runs.cli import positive_float, positive_int, run
 from common.runs.course import train
-from common.runs.options import Groups, OutputOptions, TrainingOptions, Values, option
+from common.runs.options import OutputOptions, TrainingOptions, Values, option
 from common.runs.tasks import DocumentTask, draw_learning_curve
 from common.trainer import Trainer
 from dataset.documents import Documents
@@ -111,18 +111,11 @@ class MemorizeTrainingOptions(TrainingOptions):
 class MemorizeTask(DocumentTask):
     """A language model of few texts, trained until it recites them all and the loss is near its floor."""
 
-    groups: ClassVar[Groups] = {
-        **{"text": MemorizeTextOptions, "model": MemorizeModelOptions},
-        **{"training": MemorizeTrainingOptions, "output": OutputOptions},
-    }
+    groups = MemorizeTextOptions, MemorizeModelOptions, MemorizeTrainingOptions, OutputOptions
     defaults: ClassVar[Values] = {"epochs": 300, "lr": 0.003, "name": "memorize"}
     quick: ClassVar[Values] = {
-        "texts": 20,
-        "wordvec_size": 32,
-        "hidden_size": 64,
-        "epochs": 60,
-        "lr": 0.01,
-        "batch_size": 5,
+        **{"texts": 20, "wordvec_size": 32, "hidden_size": 64},
+        **{"epochs": 60, "lr": 0.01, "batch_size": 5},
     }
     verbose = False
 

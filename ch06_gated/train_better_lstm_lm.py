@@ -15,16 +15,7 @@ from common.runs.course import train
 from common.runs.options import LstmOptions
 from common.runs.tasks import TextTask
 
-DEFAULTS = {
-    "wordvec_size": 200,
-    "hidden_size": 200,
-    "layers": 2,
-    "dropout": 0.3,
-    "tie_weights": True,
-    "optimizer": "adam",
-    "lr": 0.002,
-    "max_grad": 1.0,
-}
+DEFAULTS = {"wordvec_size": 200, "hidden_size": 200, "layers": 2, "dropout": 0.3, "tie_weights": True}
 
 
 def main(argv: list[str] | None = None) -> float:

@@ -20,21 +20,10 @@ from common.runs.tasks import TextTask
 from dataset import bungo
 
 DEFAULTS = {
-    "unit": "char",
-    "max_words": 1_500_000,
-    "wordvec_size": 64,
-    "hidden_size": 128,
-    "layers": 2,
-    "dropout": 0.1,
-    "forget_bias": 1.0,
-    "batch_size": 32,
-    "time_size": 50,
-    "optimizer": "adam",
-    "lr": 0.004,
-    "max_grad": 1.0,
-    "eval_interval": 200,
-    "watch": True,
-    "sample_words": 80,
+    **{"unit": "char", "max_words": 1_500_000},
+    **{"wordvec_size": 64, "hidden_size": 128, "layers": 2, "dropout": 0.1, "forget_bias": 1.0},
+    **{"batch_size": 32, "time_size": 50, "lr": 0.004, "eval_interval": 200},
+    **{"watch": True, "sample_words": 80},
 }
 
 

@@ -18,7 +18,7 @@ from common.runs.tasks import ClassificationTask
 
 def main(argv: list[str] | None = None) -> float:
     """Train, and return the test accuracy."""
-    return train(ClassificationTask, LstmClassifier, argv, __doc__, "lstm-classifier", defaults={"pool": "last"})
+    return train(ClassificationTask, LstmClassifier, argv, __doc__, "lstm-classifier")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,10 @@ from common.runs.course import train
 from common.runs.options import GruOptions
 from common.runs.tasks import TextTask
 
-DEFAULTS = {"optimizer": "adam", "lr": 0.002, "max_grad": 1.0}
-
 
 def main(argv: list[str] | None = None) -> float:
     """Train, and return the test perplexity."""
-    return train(TextTask, GruLm, argv, __doc__, "gru", GruOptions, DEFAULTS, {"lr": 0.01})
+    return train(TextTask, GruLm, argv, __doc__, "gru", GruOptions, quick={"lr": 0.01})
 
 
 if __name__ == "__main__":

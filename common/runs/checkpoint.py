@@ -35,21 +35,10 @@ class Checkpoint:
         training            JSON: numbers of the optimizer and the trainer, its history, the position in the text,
                             the random generator, and the options of the run
 
-    Parameters
-    ----------
-    folder : path
-        The folder of the run.
-    rng : numpy.random.Generator
-        The source of all random numbers of the training, such as dropout masks; made by ``default_rng``.
-    options : dict, optional
-        Whatever else must be known to go on, as far as JSON can hold it.
-    seconds : float
-        Time from one checkpoint to the next inside an epoch; 0 for one after each step.
-
-    Attributes
-    ----------
-    path, best_path : Path
-        The checkpoint, and where the trainer must save its best weights.
+    ``rng``, made by ``default_rng``, is the source of all random numbers of the training, such as dropout masks;
+    ``options`` is whatever else must be known to go on, as far as JSON can hold it; ``seconds`` is the time from one
+    checkpoint to the next inside an epoch, 0 for one after each step. The trainer must save its best weights to
+    ``best_path``.
     """
 
     def __init__(
@@ -74,12 +63,8 @@ class Checkpoint:
     def save(self, trainer: Trainer, batches: Batches) -> None:
         """Write a checkpoint, between two steps.
 
-        If a number in it is not finite, the training has gone wrong, and the last checkpoint stays.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; the last checkpoint is still there.
+        If a number in it is not finite, the training has gone wrong, and the last checkpoint stays; as it does if this
+        one cannot be written, which raises OSError.
         """
         model, optimizer = trainer.model, trainer.optimizer
         arrays = {f"model/{p.name}": p.data for p in model.parameters}
@@ -97,26 +82,16 @@ class Checkpoint:
         if trainer.best < math.inf:
             with NpzReader(self.best_path, "a weight file") as file:
                 arrays |= {f"best/{name}": file.read(name) for name in file.headers}
-        training = {
-            "format": _FORMAT,
-            **_numbers(trainer, batches, self.rng),
-            "history": trainer.history,
-            "options": self.options,
-        }
+        training = {"format": _FORMAT, **_numbers(trainer, batches, self.rng)}
+        training |= {"history": trainer.history, "options": self.options}
         write_npz(self.path, {**arrays, "training": np.frombuffer(json.dumps(training).encode(), np.uint8)})
 
     def restore(self, trainer: Trainer, batches: Batches) -> None:
         """Bring model, optimizer, trainer, batches, random generator and best weights to where they were.
 
         They must have been made as they were for the training that was stopped. All is checked before the first is
-        changed. No more memory is needed than a small multiple of the size of the file; see ``NpzReader``.
-
-        Raises
-        ------
-        OSError
-            If the checkpoint cannot be read.
-        ValueError
-            If it is damaged, or not one of such a model, optimizer and batches.
+        changed. No more memory is needed than a small multiple of the size of the file; see ``NpzReader``. Raises
+        OSError if the checkpoint cannot be read, ValueError if it is damaged, or not one of such a training.
         """
         if trainer.parallel.is_main:
             for unfinished in self.path.parent.glob("*.tmp"):  # of a process that was killed while it wrote
@@ -177,33 +152,21 @@ class Checkpoint:
         return array
 
     def _read_state(self, file: NpzReader, model: LanguageModel, shard: slice) -> list[tuple[Array | None, ...]]:
-        """Read the carried state of each recurrent layer: arrays (N, H), or None where there is none yet.
-
-        Of the rows only those that are this process's are taken.
-        """
+        """Read the rows of this process of each layer's carried state: arrays (N, H), or None if there is none yet."""
         states = []
         for k, (layer, state) in enumerate(zip(model.recurrent_layers, model.state)):
             keys = [key for j in range(len(state)) if (key := f"state/{k}/{j}") in file.headers]
-            if not keys:
-                states.append(tuple(None for _ in state))
-                continue
             H, dtype = len(layer.Wh.data), layer.Wh.data.dtype
-            N = file.headers[keys[0]].shape[:1]
-            if len(keys) < len(state) or any(file.headers[key] != ((*N, H), dtype) for key in keys):
+            N = file.headers[keys[0]].shape[:1] if keys else ()
+            if 0 < len(keys) < len(state) or any(file.headers[key] != ((*N, H), dtype) for key in keys):
                 raise ValueError(f"{self.path}: state/{k} must be {len(state)} arrays of {dtype} (N, {H})")
             rows = [self._read_finite(file, key)[shard] for key in keys]
-            states.append(model.asarrays(*rows) if len(rows[0]) else tuple(None for _ in state))
+            states.append(model.asarrays(*rows) if rows and len(rows[0]) else tuple(None for _ in state))
         return states
 
 
 def read_options(folder: str | Path) -> dict[str, object]:
-    """The options in the checkpoint of a run.
-
-    Raises
-    ------
-    OSError, ValueError
-        If there is no checkpoint, or it is damaged.
-    """
+    """The options in the checkpoint of a run. Raises OSError or ValueError if there is none, or it is damaged."""
     path = Path(folder) / "checkpoint.npz"
     with NpzReader(path, "a checkpoint") as file:
         options = _read_training(file, path).get("options")

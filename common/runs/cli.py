@@ -37,10 +37,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def number(kind: type, low: float, high: float = float("inf"), low_included: bool = False) -> Callable[[str], float]:
-    """Return a converter for ``add_argument(type=...)`` that takes numbers between ``low`` and ``high``.
-
-    ``high`` is never included; ``low`` is if ``low_included``.
-    """
+    """Return a converter for ``add_argument(type=...)``: low < number < high or, if ``low_included``, low <= number."""
 
     def convert(text: str) -> float:
         try:

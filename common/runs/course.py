@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from common.backend import require_gpu
+from common.classifier import RecurrentClassifier
 from common.evaluation import SINGLE_PROCESS, SingleProcess
-from common.model import Model
+from common.recurrent_lm import RecurrentLm
 from common.runs.checkpoint import Checkpoint
 from common.runs.cli import OneLineParser, use_utf8
 from common.runs.distributed import DataParallel, MpiUnavailable, launched
@@ -21,6 +22,7 @@ from common.runs.options import (
     OPTIMIZERS,
     Groups,
     Options,
+    StoppingOptions,
     Values,
     add_options,
     changeable_options,
@@ -34,7 +36,7 @@ from common.trainer import Trainer
 
 def train(
     task_class: type[Task],
-    model_class: type[Model],
+    model_class: type[RecurrentLm] | type[RecurrentClassifier],
     argv: list[str] | None,
     description: str,
     name: str,
@@ -44,23 +46,13 @@ def train(
 ) -> float:
     """Train a model as the command line says; return what the task measures at the end.
 
-    Parameters
-    ----------
-    task_class, model_class
-        What is trained.
-    argv : list of str or None
-        The command line; None for that of the program.
-    description : str
-        The docstring of the script; its first line goes into the help.
-    name : str
-        Results go to runs/NAME-CORPUS.
-    model_options : dataclass, optional
-        Options that are arguments of this model; None for those of the task.
-    defaults, quick : dict, optional
-        Values of options: the script's own, and those that ``--quick`` gives besides the task's.
+    The first line of ``description``, the docstring of the script, goes into the help; results go to runs/NAME-CORPUS.
+    ``model_options`` declares the options that are arguments of this model, if not those of the task. ``defaults`` and
+    ``quick`` are values of options: the script's own, and those that ``--quick`` gives besides the task's.
     """
     use_utf8()
-    groups = task_class.groups | ({} if model_options is None else {"model": model_options})
+    text, model_group, *others = task_class.groups
+    groups = text, model_options or model_group, *others, StoppingOptions
     parser = OneLineParser(description=description.splitlines()[0])
     add_options(parser, groups, name)
     parser.set_defaults(**{**task_class.defaults, **(defaults or {})})
@@ -77,15 +69,11 @@ def train(
         if training.gpu:
             model.to_gpu()
         batches, valid = task.make_batches(model)
-        trainer, folder = None, None
+        trainer = folder = None
         if training.epochs or resumed:
             folder = Path(options.stopping.resume or Path("runs") / (options.output.name or f"{name}-{task.name}"))
-            recorded = {
-                **options.as_dict(),
-                "model": model_class.__name__,
-                "arguments": task.arguments,
-                **task.checksums,
-            }
+            made = {"model": model_class.__name__, "arguments": task.arguments}
+            recorded = {**options.as_dict(), **made, **task.checksums}
             parallel.wait()  # until all processes have read what is replaced now
             if parallel.is_main:
                 prepare_run_folder(folder, recorded, options.began_with, changeable_options(groups))

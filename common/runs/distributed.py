@@ -22,7 +22,7 @@ import sys
 import time
 import traceback
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -117,12 +117,13 @@ class DataParallel(SingleProcess):
     def replicate(self, model: Model, batches: OffsetBatches | SentenceBatches) -> Replica:
         """Give all ranks the weights of rank 0; return the model that each trains in its place."""
         self.send_weights(model)
-        for layer in model.layers:
-            if isinstance(layer, Dropout) and not isinstance(layer.rng, ReplicatedRng):
-                if layer.rng is None:
-                    raise ValueError("with many processes, dropout needs a generator of its own: TimeDropout(p, rng)")
+        replica = Replica(self, model, batches)
+        for layer in replica.dropouts:
+            if layer.rng is None:
+                raise ValueError("with many processes, dropout needs a generator of its own: TimeDropout(p, rng)")
+            if not isinstance(layer.rng, ReplicatedRng):
                 layer.rng = ReplicatedRng(self, layer)
-        return Replica(self, model, batches)
+        return replica
 
     def send_weights(self, model: Model) -> None:
         for w in flat_buffers(model.params)[0]:
@@ -165,16 +166,9 @@ class Replica:
         self.ranks, self.model, self.batches = ranks, model, batches
         self.dropouts = [layer for layer in model.layers if isinstance(layer, Dropout)]
 
-    @property
-    def params(self) -> list[Array]:
-        return self.model.params
-
-    @property
-    def grads(self) -> list[Array]:
-        return self.model.grads
-
-    def reset_state(self) -> None:
-        self.model.reset_state()
+    def __getattr__(self, name: str) -> Any:
+        """All else is the model's: ``params``, ``grads``, ``reset_state``."""
+        return getattr(self.model, name)
 
     def forward(self, x: Array | PackedSequence | None, t: Array | PackedSequence | None) -> float:
         for layer in self.dropouts:
@@ -196,27 +190,22 @@ class Replica:
 class ReplicatedRng:
     """Random numbers for the masks of a dropout layer that do not depend on the number of ranks.
 
-    It takes the place of the generator of the layer, which must be in the same state on all ranks. Each rank draws the
-    numbers of the whole batch, and uses those of its own sequences. This costs every rank as much time as one process
-    alone; it is the price of a training whose course does not depend on the number of ranks.
+    It takes the place of the layer's generator, which must be in the same state on all ranks. Each rank draws the
+    numbers of the whole batch, which takes as long as in one process alone, and uses those of its own sequences.
     """
 
     def __init__(self, ranks: DataParallel, layer: Dropout) -> None:
-        self.ranks = ranks
-        self.source = layer.rng
+        self.ranks, self.source = ranks, layer.rng
         self.locked = getattr(layer, "locked", False)
 
     def begin(self, layout: Layout) -> None:
-        """Begin with a window, of this layout.
-
-        A rank that has no word in it will draw no mask, so each window has a seed of its own, which all ranks draw.
-        """
+        """Begin with a window. A rank that has no word in it draws no mask, so each window has a seed of its own."""
         self.generator = np.random.default_rng(int(self.source.integers(2**63)))
         self.layout = layout
 
     def random(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """Numbers in [0, 1), (rows or sequences of this rank, ...): one for each element of the layer's input."""
         ranks, layout = self.ranks, self.layout
-        if self.locked:  # one mask a sequence, for all its rows
+        if self.locked:  # one mask per sequence, for all its rows
             return self.generator.random((layout.N, *shape[1:]), dtype)[ranks.shard]
         return self.generator.random((len(layout), *shape[1:]), dtype)[layout.sequence % ranks.size == ranks.rank]

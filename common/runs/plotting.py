@@ -1,7 +1,4 @@
-"""Pictures. They are drawn without a display, and without touching pyplot's global state.
-
-Matplotlib is imported when the first is drawn.
-"""
+"""Pictures, drawn without a display and without pyplot's global state; Matplotlib is imported with the first one."""
 
 from __future__ import annotations
 
@@ -25,14 +22,7 @@ def plot_learning_curve(
 ) -> None:
     """Write the perplexities of a history (see RnnlmTrainer) to a PNG file, against epochs.
 
-    Parameters
-    ----------
-    history : list of dict
-    path : path of the file
-    title : str
-        Printed above the curves.
-    floor : float, optional
-        The lowest perplexity that any model can have: a dashed line.
+    A dashed line shows ``floor``, the lowest perplexity that any model can have.
     """
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -48,12 +38,10 @@ def plot_learning_curve(
         axes.annotate(f"{valid[-1][1]:.1f}", valid[-1], xytext=(0, 8), textcoords="offset points", ha="right")
     if floor is not None:
         axes.axhline(floor, ls="--", color="black", lw=1, label=f"floor {floor:.3f}")
-    axes.set_yscale("log")
+    axes.set(xlabel="epoch", ylabel="perplexity (log scale)", yscale="log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("perplexity (log scale)")
     axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -61,20 +49,13 @@ def plot_learning_curve(
 
 
 def show(path: str | Path) -> None:
-    """Show a picture in a window, until it is closed.
-
-    Raises
-    ------
-    ValueError
-        If there is no display.
-    """
+    """Show a picture in a window, until it is closed. Raises ValueError if there is no display."""
     import matplotlib
     import matplotlib.pyplot as plt
 
     if matplotlib.get_backend().lower() == "agg":
         raise ValueError(f"there is no display to show the picture on; it is in {path}")
-    figure = plt.figure(layout="tight")
-    axes = figure.add_subplot()
+    axes = plt.figure(layout="tight").add_subplot()
     axes.imshow(plt.imread(path))
     axes.axis("off")
     plt.show()

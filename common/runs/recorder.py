@@ -64,9 +64,8 @@ class RunRecorder(Recorder):
             with open(self.history_path, "a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, trainer.metric.fields).writerow(record)
         if record["epoch"] % 1:
-            self.bar.set_postfix_str(
-                trainer.metric.short_line(record) + memory_figures(trainer.model.params[0], ", "), refresh=False
-            )
+            figures = memory_figures(trainer.model.params[0], ", ")
+            self.bar.set_postfix_str(trainer.metric.short_line(record) + figures, refresh=False)
 
     def best(self, trainer: Trainer) -> None:
         if trainer.parallel.is_main:

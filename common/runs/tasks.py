@@ -19,23 +19,9 @@ from common.evaluation import SingleProcess, evaluate, evaluate_windows, perplex
 from common.generation import generate
 from common.metrics import Accuracy, MeanLoss, Perplexity, Record
 from common.model import LanguageModel, Model
+from common.runs import options as opt
 from common.runs.folder import Run, SentenceRun
-from common.runs.options import (
-    ClassifierOptions,
-    ClassifierOutputOptions,
-    ClassifierTrainingOptions,
-    DocumentOptions,
-    DocumentTrainingOptions,
-    Groups,
-    LabelledTextOptions,
-    ModelOptions,
-    Options,
-    SampleOptions,
-    TextOptions,
-    TextTrainingOptions,
-    Values,
-    WatchOptions,
-)
+from common.runs.options import Groups, Options, Values
 from common.runs.plotting import new_figure, plot_learning_curve, save_figure
 from common.trainer import Batches, Trainer
 from dataset import ag_news, sotu
@@ -47,39 +33,26 @@ from dataset.word_vectors import load_vectors
 
 
 class Task:
-    """What ``train`` asks of a kind of training. A subclass reads its text when it is made.
+    """What ``train`` asks of a kind of training. A subclass reads its text when it is made."""
 
-    Attributes
-    ----------
-    groups : dict of dataclasses
-        The options: text, model, training, output.
-    defaults, quick : dict
-        Values of options; and those that ``--quick`` gives.
-    metric : MeanLoss
-    verbose : bool
-        Print a line per epoch.
-    dout : float
-        Factor of the gradient.
-    name : str
-        Of the text.
-    arguments : dict
-        Of the model.
-    checksums : dict
-        What else is written to options.json, and must be the same when the training is resumed.
-    """
-
-    groups: ClassVar[Groups]
+    groups: Groups  # the options of text, model, training, output; those of stopping are the same for all
     defaults: ClassVar[Values] = {}
-    quick: ClassVar[Values] = {}
+    quick: ClassVar[Values] = {}  # values that --quick gives
     metric: MeanLoss = Perplexity()
-    verbose = True
-    dout = 1.0
-    name: str
-    arguments: dict[str, object]
-    checksums: dict[str, object]
+    verbose = True  # print a line per epoch
+    dout = 1.0  # factor of the gradient
+    name: str  # of the text
+    tokenizer: Tokenizer
+    arguments: dict[str, object]  # of the model
+    checksums: dict[str, object]  # what else is written to options.json, and must be the same when resumed
 
     def __init__(self, options: Options, parallel: SingleProcess, rng: np.random.Generator) -> None:
         self.options, self.parallel, self.rng = options, parallel, rng
+        self.read_text()
+
+    def read_text(self) -> None:
+        """Read the text, print what it is, and set ``name``, ``arguments`` and ``checksums``."""
+        raise NotImplementedError
 
     def load_weights(self, model: Model) -> None:
         """Start from what a file holds, if an option names one."""
@@ -90,12 +63,11 @@ class Task:
 
     def save_vocabulary(self, folder: Path) -> None:
         """Write what is needed, besides the weights, to use the model."""
-        raise NotImplementedError
+        self.tokenizer.save(folder)
 
     def summary(self, model: Model) -> str:
         """The line before training."""
-        parameters = f"{sum(p.size for p in model.params):,} parameters"
-        return f"model {type(model).__name__}: {parameters}, optimizer {self.options.training.optimizer}"
+        return f"model {type(model).__name__}: {sum(p.size for p in model.params):,} parameters"
 
     def callback(self, model: Model) -> Callable[[Record], bool | None] | None:
         """What is called with each record."""
@@ -111,36 +83,34 @@ def draw_learning_curve(model: Model, trainer: Trainer | None, folder: Path | No
         plot_learning_curve(trainer.history, folder / "learning_curve.png", type(model).__name__, floor)
 
 
-def sample(run: Run | SentenceRun, output: SampleOptions, rng: np.random.Generator) -> str:
+def sample(run: Run | SentenceRun, output: opt.SampleOptions, rng: np.random.Generator) -> str:
     """A sentence that the model writes."""
     how = {"skip_ids": run.skip_ids, "stop_id": run.eos_id}
     ids = generate(run.model, [run.start_id], output.sample_words, rng, output.temperature, **how)
     return run.join([run.word(i) for i in ids])
 
 
-# One long text
-
-
 class TextTask(Task):
     """A language model on one long text."""
 
-    groups: ClassVar[Groups] = {
-        "text": TextOptions,
-        "model": ModelOptions,
-        "training": TextTrainingOptions,
-        "output": WatchOptions,
-    }
+    groups = opt.TextOptions, opt.ModelOptions, opt.TextTrainingOptions, opt.WatchOptions
     quick: ClassVar[Values] = {
         **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 500, "max_words": 20_000},
         **{"epochs": 2, "samples": 1},
     }
 
-    def __init__(self, options: Options, parallel: SingleProcess, rng: np.random.Generator) -> None:
-        super().__init__(options, parallel, rng)
-        self.corpus = corpus = load_corpus(options.text)
+    def read_text(self) -> None:
+        text, training = self.options.text, self.options.training
+        self.corpus = corpus = dataset.load(text.corpus, text.vocab_size, text.unit)
+        for split in ("train", "valid", "test"):
+            setattr(corpus, split, getattr(corpus, split)[: text.max_words])
+        print(
+            f"corpus {corpus.name}: {len(corpus.train):,} words to train, {len(corpus.valid):,} valid, "
+            f"{len(corpus.test):,} test, vocabulary {len(corpus.id_to_word):,}, sha256 {corpus.sha256[:12]}"
+        )
         self.name, self.checksums = corpus.name, {"corpus_sha256": corpus.sha256}
-        self.arguments = {"vocab_size": len(corpus.id_to_word), **asdict(options.model)}
-        self.dout = float(options.training.time_size if options.training.loss == "sum" else 1)
+        self.arguments = {"vocab_size": len(corpus.id_to_word), **asdict(self.options.model)}
+        self.dout = float(training.time_size if training.loss == "sum" else 1)
 
     def load_weights(self, model: LanguageModel) -> None:
         """Load weights; refuse those that were trained on other words, if their vocabulary lies beside them."""
@@ -152,18 +122,19 @@ class TextTask(Task):
             raise ValueError(f"{path} was trained with another vocabulary, {vocabulary}, than that of {self.name}")
         model.load(path)
 
+    def summary(self, model: LanguageModel) -> str:
+        return f"{super().summary(model)}, optimizer {self.options.training.optimizer}"
+
     def make_batches(self, model: LanguageModel) -> tuple[OffsetBatches, tuple[np.ndarray, np.ndarray]]:
         training = self.options.training
-        batches = OffsetBatches(
-            *model.asarrays(*words_and_successors(self.corpus.train)),
-            *(training.batch_size, training.time_size, training.restart),
-            shard=self.parallel.shard,
-        )
+        xs, ts = model.asarrays(*words_and_successors(self.corpus.train))
+        sizes = training.batch_size, training.time_size
+        batches = OffsetBatches(xs, ts, *sizes, training.restart, shard=self.parallel.shard)
         return batches, words_and_successors(self.corpus.valid)
 
     def save_vocabulary(self, folder: Path) -> None:
-        if not (folder / "vocabulary.json").exists():
-            (folder / "vocabulary.json").write_text(vocabulary_text(self.corpus), encoding="utf-8")
+        if not (path := folder / "vocabulary.json").exists():
+            path.write_text(vocabulary_text(self.corpus), encoding="utf-8")
 
     def callback(self, model: LanguageModel) -> Callable[[Record], None] | None:
         """With ``--watch``, print each record, and let the model write."""
@@ -195,17 +166,6 @@ class TextTask(Task):
         return f" ({math.log2(perplexity):.3f} bits a character)" if self.corpus.separator == "" else ""
 
 
-def load_corpus(text: TextOptions) -> Corpus:
-    corpus = dataset.load(text.corpus, text.vocab_size, text.unit)
-    for split in ("train", "valid", "test"):
-        setattr(corpus, split, getattr(corpus, split)[: text.max_words])
-    print(
-        f"corpus {corpus.name}: {len(corpus.train):,} words to train, {len(corpus.valid):,} valid, "
-        f"{len(corpus.test):,} test, vocabulary {len(corpus.id_to_word):,}, sha256 {corpus.sha256[:12]}"
-    )
-    return corpus
-
-
 def words_and_successors(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each word but the last, and the word that follows it."""
     return ids[:-1], ids[1:]
@@ -216,33 +176,26 @@ def vocabulary_text(corpus: Corpus) -> str:
     return json.dumps(corpus.id_to_word, ensure_ascii=False, indent=0) + "\n"
 
 
-# Documents
-
-
 class DocumentTask(Task):
     """A language model on documents of many lengths, each read from ``<s>`` to ``</s>``, from a state of zeros."""
 
-    groups: ClassVar[Groups] = {
-        **{"text": DocumentOptions, "model": ModelOptions},
-        **{"training": DocumentTrainingOptions, "output": SampleOptions},
-    }
+    groups = opt.DocumentOptions, opt.ModelOptions, opt.DocumentTrainingOptions, opt.SampleOptions
     # 8.7 million parameters, if the cell is that of a simple RNN.
     defaults: ClassVar[Values] = {
         **{"wordvec_size": 512, "hidden_size": 512, "dropout": 0.2, "batch_size": 64, "time_size": 100},
-        **{"optimizer": "adam", "lr": 1e-4, "eval_interval": 50},
+        **{"lr": 1e-4, "eval_interval": 50},
     }
     quick: ClassVar[Values] = {
         **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 2000, "max_documents": 1000},
         **{"epochs": 2, "lr": 0.01, "samples": 1},
     }
 
-    def __init__(self, options: Options, parallel: SingleProcess, rng: np.random.Generator) -> None:
-        super().__init__(options, parallel, rng)
+    def read_text(self) -> None:
         self.documents = documents = self.load_documents()
         self.tokenizer = tokenizer = self.make_tokenizer()
         self.name = documents.name
         self.checksums = {"corpus_sha256": documents.sha256, "tokenizer_sha256": tokenizer.sha256}
-        self.arguments = {"vocab_size": tokenizer.vocab_size, **asdict(options.model)}
+        self.arguments = {"vocab_size": tokenizer.vocab_size, **asdict(self.options.model)}
 
     def load_documents(self) -> Documents:
         text = self.options.text
@@ -279,8 +232,7 @@ class DocumentTask(Task):
         training = self.options.training
         batches = SentenceBatches(
             [np.array(self.encode(document), dtype=np.int32) for document in documents],
-            training.batch_size,
-            training.time_size,
+            *(training.batch_size, training.time_size),
             packed=not training.padded,
             shuffled=shuffled,
             bucketed=training.bucketed and shuffled,
@@ -294,12 +246,10 @@ class DocumentTask(Task):
     def encode(self, document: str) -> list[int]:
         return [self.tokenizer.bos_id, *self.tokenizer.encode(document), self.tokenizer.eos_id]
 
-    def save_vocabulary(self, folder: Path) -> None:
-        self.tokenizer.save(folder)
-
     def summary(self, model: LanguageModel) -> str:
         train, valid = (batches.lengths.sum() for batches in (self.train, self.valid))
-        return f"{train:,} tokens to train, {valid:,} valid; {super().summary(model)}"
+        optimizer = self.options.training.optimizer
+        return f"{train:,} tokens to train, {valid:,} valid; {super().summary(model)}, optimizer {optimizer}"
 
     def report(self, model: LanguageModel, trainer: Trainer | None, folder: Path | None) -> float:
         draw_learning_curve(model, trainer, folder)
@@ -311,30 +261,23 @@ class DocumentTask(Task):
         return perplexity(loss)
 
 
-# Texts and their classes
-
-
 class ClassificationTask(Task):
     """A classifier of texts."""
 
-    groups: ClassVar[Groups] = {
-        **{"text": LabelledTextOptions, "model": ClassifierOptions},
-        **{"training": ClassifierTrainingOptions, "output": ClassifierOutputOptions},
-    }
+    groups = opt.LabelledTextOptions, opt.ClassifierOptions, opt.ClassifierTrainingOptions, opt.ClassifierOutputOptions
     quick: ClassVar[Values] = {"max_texts": 1000, "vocab_size": 2000, "epochs": 2, "lr": 0.005}
     metric = Accuracy()
 
-    def __init__(self, options: Options, parallel: SingleProcess, rng: np.random.Generator) -> None:
-        super().__init__(options, parallel, rng)
-        self.data = data = load_texts(options.text)
-        self.tokenizer = WordTokenizer.train([text for text, _ in data.train], options.text.vocab_size)
+    def read_text(self) -> None:
+        self.data = data = load_texts(self.options.text)
+        self.tokenizer = WordTokenizer.train([text for text, _ in data.train], self.options.text.vocab_size)
         V, classes = self.tokenizer.vocab_size, data.classes
         print(
             f"corpus {data.name}: {len(data.train):,} texts to train, {len(data.valid):,} valid, {len(data.test):,} "
             f"test, {len(classes)} classes, vocabulary {V:,}, sha256 {data.sha256[:12]}"
         )
         self.name, self.checksums = data.name, {"classes": classes, "corpus_sha256": data.sha256}
-        self.arguments = {"vocab_size": V, "classes": len(classes), **asdict(options.model)}
+        self.arguments = {"vocab_size": V, "classes": len(classes), **asdict(self.options.model)}
 
     def load_weights(self, model: RecurrentClassifier) -> None:
         """Put the vectors of a file in place of those of the words that it has."""
@@ -359,12 +302,6 @@ class ClassificationTask(Task):
         texts = [np.array(self.tokenizer.encode(text) or [self.tokenizer.unk_id], np.int32) for text, _ in part]
         return texts, np.array([label for _, label in part])
 
-    def save_vocabulary(self, folder: Path) -> None:
-        self.tokenizer.save(folder)
-
-    def summary(self, model: RecurrentClassifier) -> str:
-        return super().summary(model).split(", optimizer")[0]
-
     def report(self, model: RecurrentClassifier, trainer: Trainer, folder: Path) -> float:
         texts, labels = self.encode(self.data.test)
         found = model.probabilities(texts).argmax(axis=1)
@@ -380,7 +317,7 @@ class ClassificationTask(Task):
         return accuracy
 
 
-def load_texts(text: LabelledTextOptions) -> LabelledTexts:
+def load_texts(text: opt.LabelledTextOptions) -> LabelledTexts:
     if text.corpus == "sotu" and (text.train_file or text.test_file):
         raise ValueError("--train-file and --test-file go with --corpus ag_news")
     data = sotu.load_eras() if text.corpus == "sotu" else ag_news.load(text.train_file, text.test_file)
