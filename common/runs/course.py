@@ -27,7 +27,6 @@ from common.runs.options import (
     add_options,
     changeable_options,
     parse_options,
-    takes_mpi,
 )
 from common.runs.recorder import RunRecorder
 from common.runs.tasks import Task
@@ -117,7 +116,7 @@ def join_processes(parser: OneLineParser, groups: Groups, argv: list[str] | None
     This comes first, before the options: a process that has not joined cannot tell the others that it has failed.
     """
     argv = sys.argv if argv is None else argv
-    if not takes_mpi(groups) or (launched() == 1 and "--mpi" not in argv):
+    if "mpi" not in changeable_options(groups) or (launched() == 1 and "--mpi" not in argv):
         return SINGLE_PROCESS
     try:
         return DataParallel()

@@ -275,16 +275,12 @@ def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None,
         together = "let them train together with --mpi, or start one"
         parser.error(
             f"mpiexec has started {launched()} processes, which would each train by itself and write the same files: "
-            + (together if takes_mpi(groups) else "start this script without it")
+            + (together if "mpi" in changeable_options(groups) else "start this script without it")
         )
     text, model, training, output, stopping = (
         group(**{each.name: getattr(args, each.name) for each in fields(group)}) for group in groups
     )
     return Options(text, model, training, output, stopping, began_with)
-
-
-def takes_mpi(groups: Groups) -> bool:
-    return "mpi" in changeable_options(groups)
 
 
 def command_line(parser: OneLineParser, options: dict[str, object]) -> list[str]:

@@ -63,12 +63,9 @@ def show(path: str | Path) -> None:
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
