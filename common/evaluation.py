@@ -81,16 +81,12 @@ def evaluate(
     The text is cut into ``batch_size`` parallel streams. Every word counts once, with the same weight, including the
     last few: a stream that is one word shorter ends with a label that is ignored.
 
+    More streams are faster, but each starts from a state of zeros. The state of the model is restored afterwards.
+
     Parameters
     ----------
-    model : LanguageModel
-        Its state is restored afterwards.
     xs, ts : (n,) arrays
         Word ids, and for each the id of the word that follows.
-    batch_size, time_size : int
-        Parallel streams, and words in a window. More streams are faster, but each starts from a state of zeros.
-    parallel : SingleProcess or DataParallel
-        The processes that share the streams.
 
     Returns
     -------
@@ -136,14 +132,7 @@ def evaluate_windows(
 ) -> tuple[float, float]:
     """Mean loss of sentences, without dropout, each from a state of zeros.
 
-    Parameters
-    ----------
-    model : LanguageModel
-        Its state is restored afterwards.
-    batches : SentenceBatches
-        One epoch of them is read.
-    parallel : SingleProcess or DataParallel
-        The processes that share the sentences of each batch.
+    One epoch of ``batches`` is read; the state of the model is restored afterwards.
 
     Returns
     -------
