@@ -47,7 +47,7 @@ class OffsetBatches:
     shard : slice
         The streams that this process computes; see ``common/runs/distributed.py``.
     ignore_label : int, optional
-        If given, words with this label are not counted.
+        Words with this label are not counted.
 
     Raises
     ------

@@ -18,18 +18,10 @@ def perplexity(loss: float) -> float:
 
 
 class SingleProcess:
-    """A process that trains or measures alone. ``common/runs/distributed.py`` has many that share their batches.
+    """A process that trains or measures alone. ``common/runs/distributed.py`` has many that share their batches."""
 
-    Attributes
-    ----------
-    rank, size : int
-        The number of this process, and how many there are.
-    shard : slice
-        The sequences of each batch that this process computes.
-    """
-
-    rank, size = 0, 1
-    shard = slice(None)
+    rank, size = 0, 1  # the number of this process, and how many there are
+    shard = slice(None)  # the sequences of each batch that this process computes
 
     def __enter__(self) -> SingleProcess:
         return self
