@@ -52,12 +52,8 @@ class BaseModel:
 
         The parameters keep their dtype. Nothing in the file is executed.
 
-        Raises
-        ------
-        OSError
-            If the file cannot be read.
-        ValueError
-            If it is not a list of arrays of finite floats, of the parameters' shapes. No parameter is changed then.
+        Raises OSError if the file cannot be read, and ValueError if it is not a list of arrays of finite floats, of the
+        parameters' shapes. No parameter is changed then.
         """
         path = self._path(file_name)
         if not path.exists():

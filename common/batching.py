@@ -41,15 +41,13 @@ class OffsetBatches:
     ----------
     xs, ts : (L,) arrays
         Word ids, and for each the id of the word that follows.
-    batch_size, time_size : int
-        Parallel streams, N, and words in a window, T.
     restart : bool
         False: k is counted from the start of the training, so that the windows of each epoch fall differently. True: k
         is counted from the start of the epoch, which begins from a state of zeros.
     shard : slice
         The streams that this process computes; see ``common/runs/distributed.py``.
     ignore_label : int, optional
-        If given, words with this label are not counted.
+        Words with this label are not counted.
 
     Raises
     ------
@@ -138,7 +136,6 @@ class SentenceBatches:
         Each epoch is in another order, which depends only on ``seed`` and ``epoch``, the number of epochs before it.
     bucketed : bool
         Sentences of nearly the same length share a batch: less padding and fewer windows, so fewer updates per epoch.
-    pad_id, ignore_label : int
     shard : slice
         The sentences of each batch that this process computes; see ``common/runs/distributed.py``. Those to be packed
         are sorted by length first, so that all processes have equally much to do.
@@ -290,17 +287,7 @@ class ShuffledBatches:
 class TextBatches:
     """Batches of texts, (T_n,) word ids each, and their classes, (n,); each epoch is in another order.
 
-    Parameters
-    ----------
-    model : RecurrentClassifier
-        Its ``batch`` makes the batches, where the model is.
-    texts, labels
-    batch_size : int
-        Texts in a batch, N; the last of an epoch may have fewer.
-    rng : numpy.random.Generator
-        Draws the order of an epoch when it begins.
-    padded : bool
-        Pad batches instead of packing them.
+    ``model``, a RecurrentClassifier, packs or pads the batches, where it is. The last of an epoch may have fewer texts.
     """
 
     state_keys = ("position", "order")

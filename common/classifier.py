@@ -41,8 +41,6 @@ class RecurrentClassifier(Model):
     ----------
     vocab_size, wordvec_size, hidden_size, classes : int
         V, D, H and C.
-    layers : int
-        Stacked recurrent layers.
     bidirectional : bool
         Let each be two, one of which reads from the last word to the first; the next layer gets 2H numbers per step.
     pool : {"last", "mean"}

@@ -18,18 +18,10 @@ def perplexity(loss: float) -> float:
 
 
 class SingleProcess:
-    """A process that trains or measures alone. ``common/runs/distributed.py`` has many that share their batches.
+    """A process that trains or measures alone. ``common/runs/distributed.py`` has many that share their batches."""
 
-    Attributes
-    ----------
-    rank, size : int
-        The number of this process, and how many there are.
-    shard : slice
-        The sequences of each batch that this process computes.
-    """
-
-    rank, size = 0, 1
-    shard = slice(None)
+    rank, size = 0, 1  # the number of this process, and how many there are
+    shard = slice(None)  # the sequences of each batch that this process computes
 
     def __enter__(self) -> SingleProcess:
         return self
@@ -81,16 +73,12 @@ def evaluate(
     The text is cut into ``batch_size`` parallel streams. Every word counts once, with the same weight, including the
     last few: a stream that is one word shorter ends with a label that is ignored.
 
+    More streams are faster, but each starts from a state of zeros. The state of the model is restored afterwards.
+
     Parameters
     ----------
-    model : LanguageModel
-        Its state is restored afterwards.
     xs, ts : (n,) arrays
         Word ids, and for each the id of the word that follows.
-    batch_size, time_size : int
-        Parallel streams, and words in a window. More streams are faster, but each starts from a state of zeros.
-    parallel : SingleProcess or DataParallel
-        The processes that share the streams.
 
     Returns
     -------
@@ -136,14 +124,7 @@ def evaluate_windows(
 ) -> tuple[float, float]:
     """Mean loss of sentences, without dropout, each from a state of zeros.
 
-    Parameters
-    ----------
-    model : LanguageModel
-        Its state is restored afterwards.
-    batches : SentenceBatches
-        One epoch of them is read.
-    parallel : SingleProcess or DataParallel
-        The processes that share the sentences of each batch.
+    One epoch of ``batches`` is read; the state of the model is restored afterwards.
 
     Returns
     -------

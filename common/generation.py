@@ -29,12 +29,10 @@ def generate(
 
     Parameters
     ----------
-    model : LanguageModel
     prompt : sequence of int
         At least one id. All of it is read before the first word is drawn; it is not yielded.
     length : int
         Words to draw, at most.
-    rng : numpy.random.Generator
     temperature, top_k, top_p
         See ``next_word_distribution``.
     skip_ids : sequence of int
@@ -96,7 +94,6 @@ def next_word_distribution(
 
     Parameters
     ----------
-    logits : (V,) array
     temperature : float
         Below 1 prefers likely words; above 1 gives unlikely words a better chance.
     top_k : int, optional

@@ -21,10 +21,6 @@ def numerical_gradient(f: Callable[[], float], x: Array, eps: float = 1e-5) -> A
         Changed in place, and put back.
     eps : float
         In float64, 10⁻⁵ balances the error of the formula, eps², against rounding, 10⁻¹⁶ / eps.
-
-    Returns
-    -------
-    array of the shape of x
     """
     if x.dtype != np.float64:
         raise TypeError(f"finite differences need float64, got {x.dtype}")
@@ -49,21 +45,10 @@ def gradient_error(computed: Array, numerical: Array) -> float:
 def check_gradients(
     f: Callable[[], float], params: dict[str, Array], grads: dict[str, Array], eps: float = 1e-5
 ) -> dict[str, float]:
-    """Compare gradients with finite differences.
+    """Compare the gradients that ``backward`` gave with finite differences of ``f``; see ``numerical_gradient``.
 
-    Multiply a layer's output by fixed random numbers and sum, to get an ``f`` for it: with all ones
-    instead, errors that cancel in a sum stay hidden.
-
-    Parameters
-    ----------
-    f : function without arguments
-        Computes the loss from ``params``; see ``numerical_gradient``.
-    params, grads : dicts of float64 arrays
-        What to vary, and the gradients that ``backward`` gave, by the same names.
-
-    Returns
-    -------
-    dict
-        ``gradient_error`` by name: below 10⁻⁷ when the derivation is right, and rarely below 10⁻² when it is wrong.
+    Returns ``gradient_error`` by name: below 10⁻⁷ when the derivation is right, and rarely below 10⁻² when it is wrong.
+    Multiply a layer's output by fixed random numbers and sum, to get an ``f`` for it: with all ones instead, errors
+    that cancel in a sum stay hidden.
     """
     return {name: gradient_error(grads[name], numerical_gradient(f, x, eps)) for name, x in params.items()}

@@ -107,16 +107,7 @@ class NpzReader:
     It needs no more memory than a small multiple of the size of the file, whatever the file claims: arrays must be
     uncompressed, as ``np.savez`` writes them, each of the length that its header says, and no two may share bytes.
 
-    Parameters
-    ----------
-    path : path
-    kind : str
-        What the file should be, for the error.
-
-    Attributes
-    ----------
-    headers : dict of str to Header
-        Shape and dtype of each array, by name.
+    ``kind`` is what the file should be, for the error. ``headers`` has the shape and dtype of each array, by name.
 
     Raises
     ------
@@ -147,13 +138,7 @@ class NpzReader:
         self._file.close()
 
     def read(self, name: str) -> np.ndarray:
-        """Read the array of that name.
-
-        Raises
-        ------
-        ValueError
-            If there is none, or its checksum is wrong.
-        """
+        """Read the array of that name; raise ValueError if there is none, or its checksum is wrong."""
         try:
             with self._zip.open(f"{name}.npy") as member:
                 array = np.lib.format.read_array(member, allow_pickle=False)

@@ -29,8 +29,6 @@ class RecurrentLm(LanguageModel):
     ----------
     vocab_size, wordvec_size, hidden_size : int
         V, D and H.
-    layers : int
-        Stacked recurrent layers.
     dropout : float
         Probability that an element is dropped in training, of x and of the output of each recurrent layer.
     locked_dropout : bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,6 @@ class Trainer:
     model : object
         With ``forward(x, t)``, which returns the loss, ``backward()``, ``params`` and ``grads``; and with
         ``reset_state()`` for batches that start from a state of zeros.
-    optimizer : Optimizer
     rng : numpy.random.Generator, optional
         Draws the order of the examples; None: NumPy's global generator, as in the textbook.
     metric : MeanLoss, Perplexity or Accuracy
@@ -126,9 +126,6 @@ class Trainer:
 
         Parameters
         ----------
-        batches : OffsetBatches, SentenceBatches, TextBatches or ShuffledBatches
-        max_epoch : int
-            Passes through them.
         max_grad : float, optional
             Maximum gradient norm; see ``clip_grads``.
         eval_interval : int, optional
@@ -147,8 +144,6 @@ class Trainer:
             row are an error all the same. On a GPU, the CPU then waits for each step.
         callback : function, optional
             Is given each record; may use the model in evaluation mode. If it returns True, this epoch is the last.
-        recorder : Recorder, optional
-            By default prints one line per epoch, if ``verbose``.
 
         Raises
         ------
@@ -189,10 +184,13 @@ class Trainer:
             model.backward(dout) if dout != 1 else model.backward()  # a model of your own needs no dout
             params, grads = remove_duplicate(model.params, model.grads)
             norm = clip_grads(grads, math.inf if max_grad is None else max_grad)
-            self.iteration += 1
             if self._is_good(loss, norm, batches.position / steps):
                 self.optimizer.update(params, grads)
-                self._count(loss, batches.words, self.metric.correct(self.model, t))
+                if self.eval_interval:
+                    self._losses.append(to_float64(loss))
+                correct, seconds = self.metric.correct(self.model, t), self._tick()
+                for meter in self._meters.values():
+                    meter.add(loss, batches.words, correct, seconds)
             self._record_step(batches.position, steps)
             if self._recorder.after_step(self, batches):
                 raise KeyboardInterrupt
@@ -202,10 +200,11 @@ class Trainer:
         return record
 
     def _is_good(self, loss: Array | float, norm: Array | float, fraction: float) -> bool:
-        """Whether a step may be taken: its loss and gradient norm are finite.
+        """Count a step, and return whether it may be taken: its loss and gradient norm are finite.
 
         On a GPU they are only looked at with ``skip_bad_steps``, as the CPU has to wait for them.
         """
+        self.iteration += 1
         on_gpu = get_array_module(norm) is not np
         if (on_gpu and not self._skip_bad_steps) or (self.metric.is_finite(loss) and math.isfinite(norm)):
             self.bad_in_a_row = 0
@@ -224,13 +223,6 @@ class Trainer:
             f"the {name} is {value} after epoch {epoch:.2f}, step {self.iteration}, with learning rate "
             f"{self.optimizer.lr:g}: try a lower learning rate, or a lower max_grad{self._recorder.advice}"
         )
-
-    def _count(self, loss: Array | float, words: int, correct: Array | float) -> None:
-        if self.eval_interval:
-            self._losses.append(to_float64(loss))
-        seconds = self._tick()
-        for meter in self._meters.values():
-            meter.add(loss, words, correct, seconds)
 
     def _tick(self) -> float:
         """Count the seconds since the last call, and return them."""
@@ -346,7 +338,7 @@ class RnnlmTrainer(Trainer):
         valid: tuple[Array, Array] | None = None,
         restart: bool = False,
         summed: bool = False,
-        **options,
+        **options: Any,
     ) -> list[Record]:
         """Train on one long text: word ids and the ids of the next words, (n,) each.
 
