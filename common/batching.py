@@ -1,6 +1,6 @@
 """Mini-batches for training with a carried state: of one long text, or of many sentences.
 
-``for x, t in batches`` goes once through the text: through one epoch. Meanwhile, an object of either class says
+``for x, t in batches`` goes once through the text: through one epoch. Meanwhile, OffsetBatches and SentenceBatches say
 
     resets_state    whether this window starts from a state of zeros, not from that in which the last one ended
     words           labels of this window that count: without padding
@@ -35,7 +35,7 @@ class OffsetBatches:
 
         text        a b c d e f g h i j k l          batch_size N = 2, time_size T = 3
         stream 0    a b c | d e f
-        stream 1    g h i | j k l                    batch 0: [abc, ghi], batch 1: [def, jkl]
+        stream 1    g h i | j k l                    window 0: [abc, ghi], window 1: [def, jkl]
 
     Parameters
     ----------

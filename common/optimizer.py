@@ -271,7 +271,7 @@ class AdamW(Adam):
 
 @underflow_is_zero
 def clip_grads(grads: list[Array], max_norm: float) -> float:
-    """Scale all gradients, in place, by one factor, if together they are longer than ``max_norm``.
+    """Scale all gradients, in place, by one factor, if their joint norm ‖g‖ exceeds ``max_norm``; inf only measures it.
 
     rate = max_norm / (‖g‖ + 10⁻⁶), where ‖g‖² is the sum of the squares of all elements of all arrays;
     g ← rate g if rate < 1. Return ‖g‖ before it was clipped, a float or, on a GPU, a 0-dimensional array.

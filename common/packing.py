@@ -12,7 +12,7 @@ those that have not ended: the batch shrinks.
                                               step 4: b
 
 A batch of sequences of one length, an array (N, T, ...), is the case in which it never shrinks: its rows in the order
-of time are one step behind the other, and are a view if the array lies in memory in that order. Layers over time take
+of time are step after step, and are a view if the array lies in memory in that order. Layers over time take
 both, and ask ``to_rows`` for the rows and ``from_rows`` for what they came from.
 """
 
@@ -39,9 +39,9 @@ class Layout:
     starts : (T,) array of int
         The first row of each step. Where this array is, on the CPU or on a GPU, all index arrays are made.
     lengths : (N,) array of int
-        The steps of each sequence; where there are more rows of it, they are padding.
+        The real steps of each sequence; rows beyond them are padding.
     order : (N,) array of int, or None
-        The place of the n-th longest among the sequences that were packed. None: an array that was never packed.
+        ``order[k]`` is the index, as they were packed, of the k-th longest sequence. None: an array, never packed.
     rows : list of slice
         The rows of each step; row n of a step belongs to sequence n.
     rows_prev : list of slice
@@ -98,7 +98,7 @@ class Layout:
 
     @cached_property
     def inverse_order(self) -> Array:
-        """Where the n-th of the sequences that were packed stands, sorted by length: inverse of ``order``."""
+        """``inverse_order[n]`` is the place, sorted by length, of the sequence that was packed as the n-th."""
         return self.xp.arange(self.N) if self.order is None else self.xp.argsort(self.order)
 
 
@@ -127,7 +127,7 @@ class PackedSequence:
     def windows(self, time_size: int) -> Iterator[PackedSequence]:
         """Yield the first ``time_size`` steps, the next, ..., each with those sequences that go on. Views.
 
-        The sequences of a window are the first of the window rows_prev, so a carried state fits.
+        The sequences of a window are the first ones of the window before, so the carried state fits.
         """
         whole = self.layout
         for t in range(0, whole.T, time_size):

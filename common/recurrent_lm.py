@@ -11,7 +11,7 @@ from common.checks import check_sizes
 from common.layers import Layer
 from common.model import LanguageModel
 from common.parameter import Parameter
-from common.time_layers import TimeAffine, TimeDropout
+from common.time_layers import TimeAffine, TimeDropout, TimeRecurrent
 
 
 class RecurrentLm(LanguageModel):
@@ -89,7 +89,7 @@ class RecurrentLm(LanguageModel):
         if dropout > 0:
             stack = [part for layer in stack for part in (layer, TimeDropout(dropout, rng, locked_dropout))]
         else:
-            embedding.distinct = True  # a recurrent layer takes each word's row once, TimeDropout does not
+            embedding.distinct = isinstance(recurrent[0], TimeRecurrent)  # which can take each word's row once
 
         super().__init__([*stack, affine])
         init.draw(self.parameters, rng, init_range)

@@ -1,7 +1,7 @@
 """Layers for a whole sequence: T time steps at once, and truncated back-propagation through time.
 
 ``TimeLoop`` is the definition: T calls of a one-step cell, one after the other. ``TimeRNN``, ``TimeGRU`` and
-``TimeLSTM`` compute the same, sooner (``common/fast/recurrent.py``). The layers without a state, such as TimeAffine,
+``TimeLSTM`` compute the same, faster (``common/fast/recurrent.py``). The layers without a state, such as TimeAffine,
 compute all steps in one call of the layer for one step. Arrays have the textbook's shapes outside, (N, T, D), and lie
 in memory in the order of time: the N rows of one step are neighbours, so a step is one block, and all steps together
 are one (T·N, D) matrix without a copy. Sequences of many lengths come packed (see ``common.packing``).
@@ -56,7 +56,7 @@ from common.layers import (
     two_axes,
 )
 from common.np import np
-from common.packing import Layout, from_rows, to_rows, to_rows_like
+from common.packing import Layout, PackedSequence, from_rows, to_rows, to_rows_like
 from common.parameter import Parameter, Weight
 
 __all__ = [
@@ -115,9 +115,9 @@ class TimeLoop(Layer):
         dx_t, dh_{t-1} = cell.backward(dhs_t + dh_t)       t = T - 1, ..., 0
         dW = Σ_t dW_t                                      all steps use the same weights
 
-    An LSTM hands on c and dc beside h and dh. If the layer is ``stateful``, each window starts from the state in which
-    the last one ended, but the gradient does not go back into that window: BPTT is truncated here. What is left of it
-    is the gradient of the initial state, ``dh`` (and ``dc``).
+    An LSTM hands on c and dc beside h and dh. A window is T steps of a longer text. If the layer is ``stateful``, each
+    starts from the state in which the last one ended, but the gradient does not go back into that window: BPTT is
+    truncated here. What is left of it is the gradient of the initial state, ``dh`` (and ``dc``).
     """
 
     def __init__(self, cell: Cell, stateful: bool = False) -> None:
@@ -136,7 +136,9 @@ class TimeLoop(Layer):
         self.set_state(*[None] * self.cell.states)
 
     def forward(self, xs: Array) -> Array:
-        """Map xs, (N, T, D), to the states after each step, hs, (N, T, H)."""
+        """Map xs, (N, T, D), to the states after each step, hs, (N, T, H). Raises TypeError for a PackedSequence."""
+        if isinstance(xs, PackedSequence):
+            raise TypeError("TimeLoop runs sequences of one length, an array (N, T, D), not a PackedSequence")
         N, T, _ = xs.shape
         Wh = self.cell.Wh.data
         xp = get_array_module(Wh)
@@ -152,7 +154,10 @@ class TimeLoop(Layer):
         return xp.stack(hs, axis=1)
 
     def backward(self, dhs: Array, dh: Array | float = 0, dc: Array | float = 0) -> Array:
-        """Map dhs, (N, T, H), to dxs, (N, T, D). dh and dc, (N, H), are the gradients of the final state."""
+        """Map dhs, (N, T, H), to dxs, (N, T, D). dh and dc, (N, H), are the gradients of the final state.
+
+        Afterwards, ``self.dh`` and ``self.dc`` are those of the initial state.
+        """
         (steps,) = self.recall()
         dstate, dxs = [dh, dc][: self.cell.states], []
         for t in reversed(range(len(steps))):

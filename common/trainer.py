@@ -183,7 +183,7 @@ class Trainer:
             loss = model.forward(x, t)
             model.backward(dout) if dout != 1 else model.backward()  # a model of your own needs no dout
             params, grads = remove_duplicate(model.params, model.grads)
-            norm = clip_grads(grads, math.inf if max_grad is None else max_grad)
+            norm = clip_grads(grads, math.inf if max_grad is None else max_grad)  # inf: only measured
             if self._is_good(loss, norm, batches.position / steps):
                 self.optimizer.update(params, grads)
                 if self.eval_interval:

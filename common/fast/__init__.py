@@ -1,1 +1,1 @@
-"""The same numbers, sooner: what is here has a plain twin that it must equal."""
+"""The same numbers, faster: what is here has a plain twin that it must equal."""

@@ -1,6 +1,6 @@
 """Recurrent layers for a whole sequence: one loop over time, and what is different in each cell.
 
-Each TimeX computes what ``common.time_layers.TimeLoop`` computes with the cell X of ``common.layers``, sooner. They
+Each TimeX computes what ``common.time_layers.TimeLoop`` computes with the cell X of ``common.layers``, faster. They
 are imported from ``common.time_layers``, like all layers over time.
 """
 
@@ -24,7 +24,7 @@ Sequences = Array | PackedSequence  # (N, T, ...), or sequences of many lengths
 
 
 class TimeRecurrent(Layer):
-    """The loop over time that all recurrent layers share: what ``TimeLoop`` computes, sooner.
+    """The loop over time that all recurrent layers share: what ``TimeLoop`` computes, faster.
 
     In a_t = x_t Wx + b + h_{t-1} Wh, the pre-activations of a cell's gates, only the last term needs the state: the
     first product is made for all steps at once, before the loop. Backward, the loop computes da_t and dh_{t-1}; after

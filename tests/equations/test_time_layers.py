@@ -9,6 +9,7 @@ import pytest
 from helpers import GRADIENT_ERROR, assert_layer_gradients, normal
 
 import common.fast.products as products
+from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.gradient_check import check_gradients
 from common.layers import GRU, LSTM, RNN, OneGateGRU, PeepholeLSTM
 from common.model import LanguageModel
@@ -449,3 +450,31 @@ def test_masks_are_drawn_for_each_step_or_if_locked_for_each_window(locked):
     layer.training = False  # the mask that was left must not be used
     assert np.array_equal(layer.forward(normal(2, 3, 4)), normal(2, 3, 4))
     assert np.array_equal(layer.backward(normal(2, 3, 4)), normal(2, 3, 4))
+
+
+# A cell of one's own in a model
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_language_model_trains_with_the_plain_loop_over_a_cell(dropout):
+    class LoopLm(SimpleRnnlm):
+        def make_layers(self, V, D, H, init):
+            embedding, rnn, affine = super().make_layers(V, D, H, init)
+            return [embedding, TimeLoop(RNN(rnn.Wx, rnn.Wh, rnn.b), stateful=True), affine]
+
+    xs = words(3, 5, 7)
+    for layers in (1, 2):
+        ours, theirs = (
+            model(7, 4, 4, layers=layers, dropout=dropout, rng=np.random.default_rng(0), dtype=float)
+            for model in (LoopLm, SimpleRnnlm)
+        )
+        for model in (ours, theirs):
+            for _ in range(2):
+                model.forward(xs, xs)
+                model.backward()
+        assert_close(ours.grads, theirs.grads)
+
+
+def test_the_plain_loop_refuses_packed_sequences():
+    with pytest.raises(TypeError, match="sequences of one length"):
+        definition("RNN", 2, 4).forward(pack([normal(3, 2), normal(2, 2)]))
