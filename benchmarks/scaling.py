@@ -1,4 +1,4 @@
-"""Does a training get faster with more processes? Tokens a second, and what of the time is spent in communication.
+"""Does a training get faster with more processes? Tokens per second, and what of the time is spent in communication.
 
     pip install -e ".[mpi]"
     python benchmarks/scaling.py
@@ -42,7 +42,7 @@ from common.runs.cli import OneLineParser, positive_int, run, use_utf8
 from common.runs.distributed import DataParallel
 
 T = 35
-NETWORK = {"bandwidth": 10e9 / 8, "latency": 50e-6}  # bytes a second, seconds
+NETWORK = {"bandwidth": 10e9 / 8, "latency": 50e-6}  # bytes per second, seconds
 PREDICTED = (8, 64)
 
 Measured = dict[str, float]

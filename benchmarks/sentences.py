@@ -7,7 +7,7 @@
 The three train the same model, from the same weights, on the same batches in the same order: an RNN with V 8,000,
 D = H = 512, dropout 0.2 and Adam, in batches of 64 shuffled documents and windows of 100 tokens. Each runs in a process
 of its own. They take turns, a batch each, so that a machine that others use too slows all of them; a ratio is the
-median over the batches. Tokens a second count real tokens, not padding.
+median over the batches. Tokens per second count real tokens, not padding.
 
 The second table has the peak memory, without dropout, of steps with all T tokens of 64 full sequences in one window.
 Memory is the highest that a process reached, less what it had with libraries and text loaded.

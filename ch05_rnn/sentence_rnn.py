@@ -174,7 +174,9 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--hidden-size", type=positive_int, default=64, help="size of the RNN's state, H")
     parser.add_argument("--epochs", type=positive_int, default=1, help="times through the sentences")
     parser.add_argument("--lr", type=positive_float, default=0.05, help="learning rate of SGD")
-    parser.add_argument("--max-grad", type=positive_float, default=10.0, help="longest gradient of the summed loss")
+    parser.add_argument(
+        "--max-grad", type=positive_float, default=10.0, help="maximum gradient norm, of the summed loss"
+    )
     parser.add_argument("--show-every", type=positive_int, default=250, help="sentences between two lines of output")
     parser.add_argument("--text", type=utf8_text, action="append", default=[], help="a sentence to weigh in the end")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the initial weights")

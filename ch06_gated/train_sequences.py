@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int | None:
         # Defaults are text as it stands, not converted.
         sequences = [numbers(text) if isinstance(text, str) else text for text in args.sequences]
         if sequences[0][0] == sequences[1][0]:
-            raise ValueError(f"both sequences begin with {sequences[0][0]}: nobody could tell which one is meant")
+            raise ValueError(f"both sequences begin with {sequences[0][0]}: which one is meant cannot be told")
         V = 1 + max(int(sequence.max()) for sequence in sequences)
         # Numbers that look different from the start, and a memory that keeps what it has: see LstmLm.
         rng, options = np.random.default_rng(args.seed), {"init_range": 0.5, "forget_bias": 1.0}

@@ -107,7 +107,7 @@ _underflow = _Underflow()
 def underflow_is_zero(method: Callable) -> Callable:
     """Decorate a method: inside, a number too small for its dtype is 0, as it should be, and no error.
 
-    That matters to readers who look for a NaN with ``np.seterr(all="raise")``. Of methods that call each other, only
+    That matters to users who look for a NaN with ``np.seterr(all="raise")``. Of methods that call each other, only
     the outermost changes NumPy's setting, as that takes a microsecond.
     """
 

@@ -1,4 +1,4 @@
-"""What readers hand to layers, checked where it enters: a wrong shape, kind or number is a sentence, not a result."""
+"""Checks of what is passed to layers: a wrong shape, type or value raises an error that says what was expected."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class Accuracy(MeanLoss):
 
 
 class Recorder:
-    """What a Trainer reports to. This one prints a line per epoch; that of ``common/runs/`` writes files, too."""
+    """What a Trainer reports to. This one prints one line per epoch; that of ``common/runs/`` writes files, too."""
 
     advice = ""  # added to the message of a training that has gone wrong
 

@@ -199,7 +199,7 @@ plt.barh(list(ms), list(ms.values()))
 plt.gca().invert_yaxis()
 plt.xlabel("ms of one step")
 plt.show()
-print(f"{sum(ms.values()):.0f} ms a step, {1000 * N * T / sum(ms.values()):,.0f} words a second")
+print(f"{sum(ms.values()):.0f} ms a step, {1000 * N * T / sum(ms.values()):,.0f} words per second")
 
 # %% [markdown]
 # Four fifths or so go into the last layer. No wonder: count the multiplications for each word. The LSTM has a row of

@@ -78,7 +78,7 @@ class _Whole:
 
 
 class Parts(Arrays):
-    """A list of arrays that are, as long as nobody changes it, the parts of one array."""
+    """A list of arrays that are, as long as it is not changed, the parts of one array."""
 
     whole: _Whole
 

@@ -49,7 +49,7 @@ def blas_threads() -> int | None:
 
 
 def speed(n: int = 1024, repeats: int = 3) -> float:
-    """Of the product of two (n, n) float32 matrices: 10⁹ operations a second, the best of some."""
+    """Of the product of two (n, n) float32 matrices: 10⁹ operations per second, the best of some."""
     A = np.random.default_rng(0).standard_normal((n, n), dtype=np.float32)
     A @ A
     return 2 * n**3 / min(timeit.repeat(lambda: A @ A, number=1, repeat=repeats)) / 1e9
@@ -67,7 +67,7 @@ def check_blas(problems: list[str]) -> None:
     line("BLAS threads", ", ".join([f"{text}, on {n} cores", *settings]))
     if threads is not None and threads > n:
         problems.append(f"BLAS has {threads} threads, but this process only {n} cores: set OPENBLAS_NUM_THREADS={n}")
-    line("matrix product", f"{speed():.0f} x 10⁹ float32 operations a second")
+    line("matrix product", f"{speed():.0f} x 10⁹ float32 operations per second")
 
 
 def check_gpu(problems: list[str]) -> None:

@@ -39,7 +39,7 @@ class Task:
     defaults: ClassVar[Values] = {}
     quick: ClassVar[Values] = {}  # values that --quick gives
     metric: MeanLoss = Perplexity()
-    verbose = True  # print a line per epoch
+    verbose = True  # print one line per epoch
     dout = 1.0  # factor of the gradient
     name: str  # of the text
     tokenizer: Tokenizer
@@ -163,7 +163,7 @@ class TextTask(Task):
 
     def bits_per_character(self, perplexity: float) -> str:
         """For a text of characters, the same figure in another unit: log2(perplexity)."""
-        return f" ({math.log2(perplexity):.3f} bits a character)" if self.corpus.separator == "" else ""
+        return f" ({math.log2(perplexity):.3f} bits per character)" if self.corpus.separator == "" else ""
 
 
 def words_and_successors(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

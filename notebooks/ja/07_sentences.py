@@ -204,7 +204,7 @@ def seconds(xs, ts, rounds=5):
 
 words = sum(map(len, labels))
 ms = {"padded": 1e3 * seconds(xs, ts), "packed": 1e3 * seconds(pack(inputs), pack(labels))}
-print(", ".join(f"{way} {t:.0f} ms, {1e3 * words / t:,.0f} real words a second" for way, t in ms.items()))
+print(", ".join(f"{way} {t:.0f} ms, {1e3 * words / t:,.0f} real words per second" for way, t in ms.items()))
 assert packed.data.size == words < 0.7 * xs.size  # the work that is saved
 
 # %% [markdown]

@@ -190,7 +190,7 @@ plt.barh(list(ms), list(ms.values()))
 plt.gca().invert_yaxis()
 plt.xlabel("ms of one step")
 plt.show()
-print(f"{sum(ms.values()):.0f} ms a step, {1000 * N * T / sum(ms.values()):,.0f} words a second")
+print(f"{sum(ms.values()):.0f} ms a step, {1000 * N * T / sum(ms.values()):,.0f} words per second")
 
 # %% [markdown]
 # 5分の4ほどが最後のレイヤに使われています。1語あたりの掛け算の回数を数えれば、不思議ではありません。LSTMは $D + H$ 個の数の行に $4H$ 列、出力レイヤは $H$ 個の数の行に $V$ 列です。どちらも3回ずつ行います。順伝播と、重みの勾配と、入力の勾配です。

@@ -1,4 +1,4 @@
-"""Models of characters: the texts that they read, bits a character, and what they write while they learn."""
+"""Models of characters: the texts that they read, bits per character, and what they write while they learn."""
 
 import math
 import re
@@ -72,13 +72,13 @@ def test_watching_changes_nothing_of_the_training(run, text, watch):
     steps = re.findall(r"^step +(\d+)  train perplexity +(\S+)\n> .*$", output, re.MULTILINE)
     records = len(Path("runs/rnnlm-text/history.csv").read_text().splitlines()) - 1
     assert len(steps) == (records if watch else 0)
-    assert "bits a character" not in quiet
+    assert "bits per character" not in quiet
 
 
 def test_bits_a_character_are_log2_of_the_perplexity(run, text):
     perplexity, output = run(train_char_lm.main, "--corpus", text, *CHARACTERS)
-    assert f"test perplexity {perplexity:.2f} ({math.log2(perplexity):.3f} bits a character)\n" in output
-    for p, bits in re.findall(r"^step .* perplexity +(\S+) \((\S+) bits a character\)$", output, re.MULTILINE):
+    assert f"test perplexity {perplexity:.2f} ({math.log2(perplexity):.3f} bits per character)\n" in output
+    for p, bits in re.findall(r"^step .* perplexity +(\S+) \((\S+) bits per character\)$", output, re.MULTILINE):
         assert float(bits) == pytest.approx(math.log2(float(p)), abs=0.01)
 
 
