@@ -72,7 +72,7 @@ class Layer:
     parameters: list[Parameter] = []  # noqa: RUF012
     _bases: list[Parameter] = []  # noqa: RUF012
     _remembered: tuple | None = None
-    passing: tuple[str, ...] = ("_remembered",)  # attributes of the current pass: not copied with the layer
+    transient: tuple[str, ...] = ("_remembered",)  # attributes of the current pass: not copied with the layer
 
     @property
     def params(self) -> list[Array]:
@@ -138,7 +138,7 @@ class Layer:
 
     def __getstate__(self) -> dict[str, object]:
         """What is copied and pickled: all but the current pass."""
-        return {name: value for name, value in vars(self).items() if name not in self.passing}
+        return {name: value for name, value in vars(self).items() if name not in self.transient}
 
 
 class MatMul(Layer):
@@ -730,8 +730,10 @@ class PeepholeLSTM(LSTM):
         xp = get_array_module(x)
         a_f, a_g, a_i, a_o = split(x @ self.Wx.data + h_prev @ self.Wh.data + self.b.data, 4)
         p_f, p_i, p_o = split(self.p.data, 3)
+        # What to keep, what to write, and where: f and i see what is in the cell.
         f, g, i = sigmoid(a_f + p_f * c_prev), xp.tanh(a_g), sigmoid(a_i + p_i * c_prev)
         c = f * c_prev + i * g
+        # What to show: o sees what is in the cell now.
         o = sigmoid(a_o + p_o * c)
         h = o * xp.tanh(c)
         self.remember(x, h_prev, c_prev, f, g, i, o, c)
@@ -743,12 +745,15 @@ class PeepholeLSTM(LSTM):
         xp = get_array_module(x)
         p_f, p_i, p_o = split(self.p.data, 3)
         tanh_c = xp.tanh(c)
+        # h = o ⊙ tanh(c), and o depends on c, too.
         da_o = dh * tanh_c * o * (1 - o)
         dc = dc + dh * o * (1 - tanh_c**2) + da_o * p_o
+        # c = f ⊙ c_prev + i ⊙ g, and f and i depend on c_prev, too.
         da_f = dc * c_prev * f * (1 - f)
         da_g = dc * i * (1 - g**2)
         da_i = dc * g * i * (1 - i)
         dc_prev = dc * f + da_f * p_f + da_i * p_i
+        # The gradients of the parameters.
         da = xp.concatenate([da_f, da_g, da_i, da_o], axis=1)
         self.Wx.add_grad(x.T @ da)
         self.Wh.add_grad(h_prev.T @ da)

@@ -182,7 +182,7 @@ class Model:
     def _restoring_layers(self) -> Iterator[None]:
         """Restore the layers and the pass in progress at the end of the ``with`` block."""
         before = [dict(vars(layer)) for layer in self._all_layers]
-        passes = [(p.is_stale, p.givers) for p in self.parameters]
+        passes = [(p.is_stale, p.contributors) for p in self.parameters]
         was_evaluating = self._evaluating
         try:
             yield
@@ -190,7 +190,7 @@ class Model:
             self._evaluating = was_evaluating
             self._restore(before)
             for p, known in zip(self.parameters, passes):
-                p.is_stale, p.givers = known
+                p.is_stale, p.contributors = known
 
     def _restore(self, attributes: list[dict[str, object]]) -> None:
         for layer, values in zip(self._all_layers, attributes):

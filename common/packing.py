@@ -46,7 +46,7 @@ class Layout:
         The rows of each step; row n of a step belongs to sequence n.
     rows_prev : list of slice
         The rows of the state before each step, among the states: N initial ones, and then a row for each row.
-    full : bool
+    is_rectangle : bool
         Whether all sequences are equally long: a rectangle.
     """
 
@@ -59,7 +59,7 @@ class Layout:
         # The state before step t is that after step t - 1, of the sequences that go on; N rows of initial state lead.
         firsts = [0, *(self.N + rows.start for rows in self.rows)]
         self.rows_prev = [slice(first, first + n) for first, n in zip(firsts, self.batch_sizes)]
-        self.full = self.batch_sizes[-1] == self.N
+        self.is_rectangle = self.batch_sizes[-1] == self.N
 
     @property
     def xp(self) -> ModuleType:

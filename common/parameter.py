@@ -69,15 +69,15 @@ class Parameter:
         self.name = name
         self.base = self
         self.is_stale = True
-        self.givers: tuple[int, ...] = ()  # the layers that have given their part of the gradient in this pass
+        self.contributors: tuple[int, ...] = ()  # ids of the layers that contributed in this pass
 
     def begin(self, layer: Layer) -> None:
-        """Say that ``layer`` is about to give its part. If it has given it already, a new pass begins."""
-        giver = id(layer)
-        if self.is_stale or giver in self.givers:
-            self.is_stale, self.givers = True, (giver,)
+        """Announce that ``layer`` is about to contribute. If it has contributed already, a new pass begins."""
+        contributor = id(layer)
+        if self.is_stale or contributor in self.contributors:
+            self.is_stale, self.contributors = True, (contributor,)
         else:
-            self.givers += (giver,)
+            self.contributors += (contributor,)
 
     def add_grad(self, d: Array) -> None:
         """Add d, of the shape of the parameter, to the gradient of this pass."""
@@ -133,8 +133,8 @@ class Parameter:
         return Parameter(self.data.copy(), self.name, self.grad.copy())
 
     def __getstate__(self) -> dict[str, object]:
-        """What is copied and pickled: all but who gave what in the pass in hand."""
-        return {**vars(self), "is_stale": True, "givers": ()}
+        """What is copied and pickled: all but the state of the current pass."""
+        return {**vars(self), "is_stale": True, "contributors": ()}
 
     def __repr__(self) -> str:
         return f"Parameter({self.name or 'unnamed'}, shape={self.data.shape}, dtype={self.data.dtype})"

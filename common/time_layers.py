@@ -224,7 +224,7 @@ class TimeDropout(Dropout):
     Source: Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
     """
 
-    passing = (*Dropout.passing, "layout")
+    transient = (*Dropout.transient, "layout")
 
     def __init__(self, p: float = 0.5, rng: numpy.random.Generator | None = None, locked: bool = False) -> None:
         super().__init__(p, rng)
@@ -307,7 +307,7 @@ class TimeLast(Layer):
 class TimeMeanSquaredError(MeanSquaredError):
     """Mean squared error of all steps of N sequences, each with the same weight."""
 
-    passing = (*MeanSquaredError.passing, "layout")
+    transient = (*MeanSquaredError.transient, "layout")
 
     def forward(self, xs: Array, ts: Array) -> float:
         """Return the loss of outputs xs with targets ts, both (N, T, D)."""
@@ -329,7 +329,7 @@ class TimeSoftmaxWithLoss(SoftmaxWithLoss):
     Each word has the same weight.
     """
 
-    passing = (*SoftmaxWithLoss.passing, "layout")
+    transient = (*SoftmaxWithLoss.transient, "layout")
 
     def forward(self, xs: Array, ts: Array) -> float:
         """Return the loss, in nats per token, of logits xs, (N, T, V), with labels ts, (N, T), or one-hot (N, T, V).

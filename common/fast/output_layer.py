@@ -30,7 +30,7 @@ class FastTimeAffineSoftmaxWithLoss(TimeAffineSoftmaxWithLoss):
 
     Wb: AffineWithBias | None = None  # [W; b] as one matrix, where a model has laid them out so
     logits_workspace: Array | None = None
-    passing = (*TimeAffineSoftmaxWithLoss.passing, "Wb", "logits_workspace")
+    transient = (*TimeAffineSoftmaxWithLoss.transient, "Wb", "logits_workspace")
 
     def forward(self, hs: Sequences, ts: Sequences) -> float:
         """Return the loss, in nats per token, of hidden states hs, (N, T, H), with labels ts, (N, T)."""

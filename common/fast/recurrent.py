@@ -66,8 +66,8 @@ class TimeRecurrent(Layer):
     Wx, Wh, b = Weight(), Weight(), Weight()
     G: int  # gates, counting the candidate
     _order: Array | None = None  # of the packed sequences that the carried state is of
-    passing = (
-        *(*Layer.passing, "x", "groups", "layout", "hs", "hs_next", "gates", "WhT", "inner", "workspace", "d_inner"),
+    transient = (
+        *(*Layer.transient, "x", "groups", "layout", "hs", "hs_next", "gates", "WhT", "inner", "workspace", "d_inner"),
         *("cs", "cs_next", "cs_prev", "scale", "shift"),
     )
 
@@ -232,12 +232,12 @@ class TimeRecurrent(Layer):
     def _previous(self, states: Array) -> Array:
         """Of (N + rows, H), for each step the states before it, (rows, H)."""
         layout = self.layout
-        return states[: len(layout)] if layout.full else states[layout.previous]
+        return states[: len(layout)] if layout.is_rectangle else states[layout.previous]
 
     def _final(self, states: Array) -> Array:
         """Of (rows, H), the state in which each sequence ends, (N, H)."""
         layout = self.layout
-        return states[layout.rows[-1]].copy() if layout.full else states[layout.final]
+        return states[layout.rows[-1]].copy() if layout.is_rectangle else states[layout.final]
 
 
 def _is_next_window(order: Array | None, carried: Array) -> bool:
