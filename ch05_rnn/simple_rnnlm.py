@@ -27,9 +27,11 @@ class SimpleRnnlm(RecurrentLm):
 
     def make_layers(self, V: int, D: int, H: int, init: InitialWeights) -> list[Layer]:
         """Make the layers, and the weights that they start from."""
-        embed_W = init.normal("embed_W", (V, D), std=0.01)
+        # Words must be heard beside the state: with smaller vectors and a larger Wh, all units can saturate early, and
+        # stay so whatever the input.
+        embed_W = init.normal("embed_W", (V, D), std=0.1)
         rnn_Wx = init.normal("rnn_Wx", (D, H), std=1 / sqrt(D))
-        rnn_Wh = init.normal("rnn_Wh", (H, H), std=1 / sqrt(H))
+        rnn_Wh = init.normal("rnn_Wh", (H, H), std=0.5 / sqrt(H))
         rnn_b = init.zeros("rnn_b", H)
         affine_W = init.normal("affine_W", (H, V), std=1 / sqrt(H))
         affine_b = init.zeros("affine_b", V)

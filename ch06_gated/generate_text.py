@@ -32,7 +32,7 @@ def write(trained: Run | SentenceRun, prompt: list[str], ids: list[int], length:
     written = trained.join(words)
     print(written, end="", flush=True)
     options |= {"skip_ids": trained.skip_ids, "stop_id": trained.eos_id if stop else None}
-    for i in generate(trained.model, [trained.start_id, *ids], length, **options):
+    for i in generate(trained.model, [*trained.start_ids, *ids], length, **options):
         words.append(trained.word(i))
         text = trained.join(words)
         print(text[len(written) :], end="", flush=True)

@@ -15,14 +15,16 @@ from common.runs.folder import Run, SentenceRun, read_lines
 
 
 def log_probability(trained: Run | SentenceRun, words: list[str]) -> tuple[float, int]:
-    """Return log P(w_1, ..., w_n, <eos>) in nats, for a sentence that follows another's <eos>, or <s>; and n + 1.
+    """Return log P(w_1, ..., w_n, <eos>) in nats, for a sentence that follows the warm-up text, or <s>; and n + 1.
 
     log P(w_1, ..., w_n) = Σ log P(w_t | w_1, ..., w_{t-1}), and the loss is its mean over words, negated.
     """
-    ids = np.array([[trained.start_id, *trained.ids(words), trained.eos_id]])
-    xs, ts = ids[:, :-1], ids[:, 1:]
-    with trained.model.evaluating():
-        return -float(trained.model.forward(xs, ts)) * ts.size, ts.size
+    model, sentence = trained.model, [*trained.ids(words), trained.eos_id]
+    ids = np.array([[*trained.start_ids, *sentence]])
+    xs, ts = ids[:, :-1], ids[:, 1:].copy()
+    ts[:, : -len(sentence)] = model.loss_layer.ignore_label
+    with model.evaluating():
+        return -float(model.forward(xs, ts)) * len(sentence), len(sentence)
 
 
 def main(argv: list[str] | None = None) -> float:

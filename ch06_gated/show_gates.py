@@ -63,8 +63,8 @@ def read(
         raise ValueError(f"there is no layer {layer}: the model has {len(recurrent)}")
     with model.evaluating():
         # The state before the first word is that after the end of another sentence, or after <s>.
-        model.predict(np.array([[trained.start_id, *trained.ids(words)]]))
-        maps = {name: values[1:] for name, values in gates_of(recurrent[layer - 1]).items()}  # (words, H)
+        model.predict(np.array([[*trained.start_ids, *trained.ids(words)]]))
+        maps = {name: values[-len(words) :] for name, values in gates_of(recurrent[layer - 1]).items()}  # (words, H)
     change = np.abs(np.diff(maps["hidden state h"], axis=0)).sum(axis=0)
     chosen = np.argsort(-change, kind="stable")[:units]
     return {name: values[:, chosen].T for name, values in maps.items()}, chosen

@@ -76,6 +76,10 @@ class MeanLoss:
         """Measure a validation set; return what to record, and a number of which the lowest is best."""
         raise TypeError(f"{type(self).__name__} cannot measure a validation set")
 
+    def score_line(self, score: float) -> str:
+        """A figure of the validation set, as ``of_validation`` returns it, in words."""
+        raise TypeError(f"{type(self).__name__} cannot measure a validation set")
+
     def short_line(self, record: Record) -> str:
         return f"loss {record['train_loss']:.3f}"
 
@@ -118,6 +122,9 @@ class Perplexity(MeanLoss):
             record = {"valid_perplexity": perplexity(evaluate(model, *valid, parallel=parallel))}
         return record, record["valid_perplexity"]
 
+    def score_line(self, score: float) -> str:
+        return f"valid perplexity {score:.2f}"
+
     def short_line(self, record: Record) -> str:
         found = record["train_perplexity"]
         return f"loss {math.log(found):.3f}, perplexity {found:.1f}, {record['tokens_per_second']:,.0f} tokens/s"
@@ -150,6 +157,9 @@ class Accuracy(MeanLoss):
         texts, labels = valid
         accuracy = float((model.probabilities(texts).argmax(axis=1) == labels).mean())
         return {"valid_accuracy": accuracy}, 1 - accuracy
+
+    def score_line(self, score: float) -> str:
+        return f"valid accuracy {1 - score:.4f}"
 
     def short_line(self, record: Record) -> str:
         return f"loss {record['train_loss']:.3f}, accuracy {record['train_accuracy']:.3f}"

@@ -50,6 +50,8 @@ class Trainer:
         - ``tokens_per_second``: of the steps alone; ``seconds``: of all that ``fit`` did, over all resumptions
     best : float
         The lowest validation perplexity, or share of wrong answers, so far; infinity before the first.
+    best_epoch : int
+        The epoch after which it was measured; 0 before the first.
     loss_list : list of float
         The mean loss of the steps since the entry before, at the first step of each epoch and every ``eval_interval``
         steps after it; cleared by each ``fit``. ``ppl_list``: its exp. One of them is what ``plot`` shows.
@@ -81,7 +83,7 @@ class Trainer:
         self.metric = metric or MeanLoss()
         self.history: list[Record] = []
         self.epoch = self.iteration = self.skipped = self.bad_in_a_row = 0
-        self.seconds, self.best = 0.0, math.inf
+        self.seconds, self.best, self.best_epoch = 0.0, math.inf, 0
         self.interrupted = False
         self.eval_interval: int | None = None
         self._means: list[Array | float] = []  # for loss_list; on a GPU they stay there
@@ -117,6 +119,8 @@ class Trainer:
         dout: float = 1.0,
         lr_decay: float = 1.0,
         decay_after: int | None = None,
+        min_lr: float = 0.0,
+        patience: int | None = None,
         skip_bad_steps: bool = False,
         callback: Callable[[Record], bool | None] | None = None,
         recorder: Recorder | None = None,
@@ -139,6 +143,10 @@ class Trainer:
             Divide the learning rate by this after each epoch that has not improved the validation set's figure.
         decay_after : int, optional
             Divide it instead after this epoch and each later one.
+        min_lr : float
+            Leave the learning rate as it is, rather than make it lower than this.
+        patience : int, optional
+            End after so many epochs in a row that have not improved the validation set's figure.
         skip_bad_steps : bool
             If loss or gradient is not finite, leave the weights unchanged and continue from a state of zeros. Ten in a
             row are an error all the same. On a GPU, the CPU then waits for each step.
@@ -160,10 +168,13 @@ class Trainer:
                 recorder.begin(self, batches, max_epoch)
                 self._clock = time.perf_counter()
                 for _ in range(max_epoch):
+                    if self._stagnates(patience):
+                        break
                     record = self._train_epoch(model, batches, max_grad, dout)
                     improved = self._validate(record, valid)
                     self._add(record)
-                    if not improved if decay_after is None else self.epoch >= decay_after:
+                    decays = not improved if decay_after is None else self.epoch >= decay_after
+                    if decays and self.optimizer.lr / lr_decay >= min_lr:
                         self.optimizer.lr /= lr_decay
                     recorder.after_epoch(self, batches, record)
                     self._tick()
@@ -261,10 +272,18 @@ class Trainer:
             improved = score < self.best
             if improved:
                 self._recorder.best(self)
-                self.best = score
+                self.best, self.best_epoch = score, self.epoch
         self._tick()
         record["seconds"] = self.seconds
         return improved
+
+    def _stagnates(self, patience: int | None) -> bool:
+        """Whether so many epochs in a row have been no better than the best."""
+        if not patience or not self.best_epoch or self.epoch - self.best_epoch < patience:
+            return False
+        best = self.metric.score_line(self.best)
+        self._recorder.print(f"no better for {patience} epochs: training ends; best {best} at epoch {self.best_epoch}")
+        return True
 
     def _add(self, record: Record) -> None:
         self.history.append(record)
@@ -275,7 +294,8 @@ class Trainer:
 
     def epoch_line(self, record: Record) -> str:
         skipped = f"  steps skipped so far {self.skipped}" if self.skipped else ""
-        return f"epoch {self.epoch:3d}  {self.metric.line(record)}{memory_figures(self.model.params[0], '  ')}{skipped}"
+        figures = f"{self.metric.line(record)}{memory_figures(self.model.params[0], '  ')}{skipped}"
+        return f"epoch {self.epoch:3d}  {figures}{'  best so far' if self.best_epoch == self.epoch > 1 else ''}"
 
     @property
     def current_epoch(self) -> int:
@@ -303,7 +323,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, object]:
         """Where the training stands, in numbers that JSON can hold: all but model, optimizer and history."""
-        numbers = ("epoch", "iteration", "skipped", "bad_in_a_row", "seconds", "best")
+        numbers = ("epoch", "iteration", "skipped", "bad_in_a_row", "seconds", "best", "best_epoch")
         meters = {name: meter.state_dict() for name, meter in self._meters.items()}
         return {name: getattr(self, name) for name in numbers} | meters
 

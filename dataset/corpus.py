@@ -105,11 +105,19 @@ SPLITTERS = {"word": split_words, "char": split_characters}
 SEPARATORS = {"word": " ", "char": ""}  # what stands between two of them in print
 
 
-def build_vocabulary(lines: Iterable[list[str]], size: int) -> list[str]:
-    """``<unk>``, ``<eos>`` and the ``size`` most frequent words; ties go to the word that comes first."""
+def build_vocabulary(lines: Iterable[list[str]], size: int, repeated: bool = False) -> list[str]:
+    """``<unk>``, ``<eos>`` and the ``size`` most frequent words; ties go to the word that comes first.
+
+    ``repeated`` leaves out the words that occur once, so that the model learns what to expect of ``<unk>``: all words of
+    the validation and test text that are not in this one become that word. A text so short that these are more than a
+    fifth of it keeps them.
+    """
     counts = Counter(word for line in lines for word in line)
-    for marker in (UNK, EOS):
-        counts.pop(marker, None)
+    has_unk = counts.pop(UNK, 0) > 0
+    counts.pop(EOS, None)
+    once = sum(count == 1 for count in counts.values())
+    if repeated and not has_unk and 5 * once <= counts.total():
+        size = min(size, len(counts) - once)
     return [UNK, EOS, *(word for word, _ in counts.most_common(size))]
 
 
@@ -124,9 +132,15 @@ def to_ids(lines: Iterable[list[str]], word_to_id: dict[str, int]) -> np.ndarray
 
 
 def make_corpus(
-    name: str, train: list[list[str]], valid: list[list[str]], test: list[list[str]], vocab_size: int, unit: str
+    name: str,
+    train: list[list[str]],
+    valid: list[list[str]],
+    test: list[list[str]],
+    vocab_size: int,
+    unit: str,
+    repeated: bool = False,
 ) -> Corpus:
     """Make a corpus of three splits, lines of words; the vocabulary is that of the training split."""
-    id_to_word = build_vocabulary(train, vocab_size)
+    id_to_word = build_vocabulary(train, vocab_size, repeated)
     word_to_id = {word: i for i, word in enumerate(id_to_word)}
     return Corpus(name, *(to_ids(lines, word_to_id) for lines in (train, valid, test)), id_to_word, SEPARATORS[unit])

@@ -15,7 +15,8 @@ def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corp
     """Load a UTF-8 text file: the first 90 % for training, the next 5 % for validation, the last 5 % for testing.
 
     Lines stay whole and in order. Characters (``unit="char"``) include all spaces and empty lines; words do not.
-    The ``vocab_size`` most frequent words of the training split are kept, besides ``<unk>`` and ``<eos>``.
+    The ``vocab_size`` most frequent words of the training split are kept, besides ``<unk>`` and ``<eos>``; those that
+    occur once are left out, as in ``build_vocabulary``.
 
     Raises
     ------
@@ -32,10 +33,10 @@ def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corp
             f"{path} has {words} {'words' if unit == 'word' else 'characters'} in {full} lines; "
             "it takes at least 3 lines that are not empty, for training, validation and testing"
         )
-    return split_lines(Path(path).stem, lines, vocab_size, unit)
+    return split_lines(Path(path).stem, lines, vocab_size, unit, repeated=True)
 
 
-def split_lines(name: str, lines: list[list[str]], vocab_size: int, unit: str) -> Corpus:
+def split_lines(name: str, lines: list[list[str]], vocab_size: int, unit: str, repeated: bool = False) -> Corpus:
     """Make a corpus of lines that are split into words: 90 % for training, 5 % for validation, 5 % for testing.
 
     At least three lines must have words. An empty line is in the same split as the line before it.
@@ -47,7 +48,9 @@ def split_lines(name: str, lines: list[list[str]], vocab_size: int, unit: str) -
     train_end = min(int(np.searchsorted(ends, 0.90 * ends[-1])) + 1, len(full) - 2)
     valid_end = min(max(int(np.searchsorted(ends, 0.95 * ends[-1])) + 1, train_end + 1), len(full) - 1)
     train_end, valid_end = full[[train_end, valid_end]].tolist()
-    return make_corpus(name, lines[:train_end], lines[train_end:valid_end], lines[valid_end:], vocab_size, unit)
+    return make_corpus(
+        name, lines[:train_end], lines[train_end:valid_end], lines[valid_end:], vocab_size, unit, repeated
+    )
 
 
 def read_utf8(path: Path) -> str:

@@ -61,7 +61,10 @@ SCRIPTS = {
 }
 
 # What a training leaves in its folder.
-RESULTS = ["best_weights.npz", "checkpoint.npz", "history.csv", "learning_curve.png", "options.json", "vocabulary.json"]
+RESULTS = [
+    *("best_weights.npz", "checkpoint.npz", "history.csv", "learning_curve.png", "options.json", "vocabulary.json"),
+    "warm_up.json",
+]
 
 # The poorest place to run in: ASCII only, and nowhere to show a picture.
 _UNSET = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND", "PYTHONIOENCODING")

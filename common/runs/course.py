@@ -68,6 +68,8 @@ def train(
         if training.gpu:
             model.to_gpu()
         batches, valid = task.make_batches(model)
+        if training.epochs is None:
+            training.epochs = max(1, round(task.steps / len(batches)))
         trainer = folder = None
         if training.epochs or resumed:
             folder = Path(options.stopping.resume or Path("runs") / (options.output.name or f"{name}-{task.name}"))
@@ -78,6 +80,8 @@ def train(
                 prepare_run_folder(folder, recorded, options.began_with, changeable_options(groups))
                 task.save_vocabulary(folder)
         print(task.summary(model))
+        if training.epochs:
+            print(f"{count(training.epochs, 'epoch')} of {count(len(batches), 'step')}")
 
         if folder is not None:
             optimizer = OPTIMIZERS[training.optimizer](lr=training.lr)
@@ -96,6 +100,8 @@ def train(
                     dout=task.dout,
                     lr_decay=training.lr_decay,
                     decay_after=training.decay_after,
+                    min_lr=training.lr / 1024,
+                    patience=training.patience,
                     skip_bad_steps=options.stopping.skip_bad_steps,
                     callback=task.callback(model),
                     recorder=recorder,
@@ -108,6 +114,10 @@ def train(
         if folder is not None and parallel.is_main:
             print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
         return result
+
+
+def count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def join_processes(parser: OneLineParser, groups: Groups, argv: list[str] | None) -> SingleProcess:

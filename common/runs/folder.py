@@ -1,8 +1,12 @@
 """The folder of a run: making it for a training, and loading the trained model out of it.
 
 A ``Run`` was trained on one long text, a ``SentenceRun`` on documents. Both have the same interface: a text begins
-after ``start_id`` and ends with ``eos_id``; ``words`` splits it and ``join`` is the inverse; ``ids`` and ``word`` go
+after ``start_ids`` and ends with ``eos_id``; ``words`` splits it and ``join`` is the inverse; ``ids`` and ``word`` go
 from words to ids and back; ``skip_ids`` are never drawn.
+
+A model writes, scores and is looked into from a state that it knows from its training. A SentenceRun was trained to
+begin with a state of zeros. A Run was not: its state was carried through the whole text, so it reads some of that text
+first, the warm-up that is kept in its folder.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from dataset.tokenizer import CharTokenizer, SentencePieceTokenizer, Tokenizer, 
 # What a run leaves in its folder besides its options; what is needed to use the weights is a vocabulary or a tokenizer.
 RESULTS = (
     *("best_weights.npz", "checkpoint.npz", "history.csv", "learning_curve.png", "confusion_matrix.png"),
-    *("vocabulary.json", SentencePieceTokenizer.file_name, CharTokenizer.file_name),
+    *("vocabulary.json", "warm_up.json", SentencePieceTokenizer.file_name, CharTokenizer.file_name),
 )
 
 Models = dict[str, type[Model]]  # by the names of their classes
@@ -93,17 +97,21 @@ def difference(earlier: dict[str, object], options: dict[str, object]) -> str | 
 
 @dataclass
 class Run:
-    """A trained model and its vocabulary; ``corpus`` and ``unit`` are options of the training."""
+    """A trained model and its vocabulary; ``corpus`` and ``unit`` are options of the training.
+
+    ``warm_up`` are words that the model reads before a text begins: some of its training text, up to a line end.
+    """
 
     model: RecurrentLm
     id_to_word: list[str]
     corpus: str
     unit: str
+    warm_up: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.word_to_id = {word: i for i, word in enumerate(self.id_to_word)}
         self.eos_id = self.word_to_id[EOS]
-        self.start_id = self.eos_id  # a text begins after the end of another
+        self.start_ids = [*(self.word_to_id[word] for word in self.warm_up), self.eos_id]  # a line begins after another
         self.unk_id = self.word_to_id.get(UNK)
         self.skip_ids = [] if self.unk_id is None else [self.unk_id]
         self.split = dataset.splitter(self.corpus, self.unit)
@@ -145,7 +153,7 @@ class SentenceRun:
 
     def __post_init__(self) -> None:
         t = self.tokenizer
-        self.start_id, self.eos_id, self.unk_id = t.bos_id, t.eos_id, t.unk_id
+        self.start_ids, self.eos_id, self.unk_id = [t.bos_id], t.eos_id, t.unk_id
         self.skip_ids = [t.unk_id, t.bos_id, t.pad_id]
 
     def words(self, line: str) -> list[str]:
@@ -184,14 +192,16 @@ def load_run(folder: str | Path, models: Models) -> Run | SentenceRun:
         tokenizer = load_tokenizer(folder)
         if tokenizer.sha256 != options["tokenizer_sha256"]:
             raise ValueError(f"{folder} has another tokenizer than that of the training")
-        run, vocab_size = SentenceRun(model, tokenizer), tokenizer.vocab_size
+        vocab_size = tokenizer.vocab_size
     else:
         id_to_word = _read_vocabulary(folder / "vocabulary.json")
-        run, vocab_size = Run(model, id_to_word, corpus, unit), len(id_to_word)
+        vocab_size = len(id_to_word)
     if options["arguments"]["vocab_size"] != vocab_size:
         raise ValueError(f"{folder}: options.json and the vocabulary differ in the number of words")
     model.load(folder / "best_weights.npz")
-    return run
+    if "tokenizer_sha256" in options:
+        return SentenceRun(model, tokenizer)
+    return Run(model, id_to_word, corpus, unit, _read_warm_up(folder / "warm_up.json", id_to_word))
 
 
 @contextmanager
@@ -232,6 +242,13 @@ def _read_vocabulary(path: Path) -> list[str]:
     if EOS not in id_to_word:
         raise ValueError(f"{path} has no {EOS}")
     return id_to_word
+
+
+def _read_warm_up(path: Path, id_to_word: list[str]) -> list[str]:
+    words = read_json(path)
+    if not isinstance(words, list) or not set(map(str, words)) <= set(id_to_word):
+        raise ValueError(f"{path} is not a list of words of the vocabulary")
+    return words
 
 
 def read_lines(path: str | None) -> list[str]:

@@ -106,10 +106,18 @@ class ClassifierOptions:
 @dataclass
 class TrainingOptions:
     # Those without help, at the end, are no options, unless a subclass makes them so.
-    epochs: int = option(1, "passes through the texts", positive_int, changeable=True)
+    epochs: int | None = option(
+        None, "passes through the texts [as many as the size of the texts asks for]", positive_int, changeable=True
+    )
     batch_size: int = option(20, "sequences in a batch, N", positive_int)
     lr: float = option(0.002, "learning rate; SGD wants one above 1", positive_float, changeable=True)
     max_grad: float = option(1.0, "maximum gradient norm, over all weights", positive_float, changeable=True)
+    patience: int = option(
+        5,
+        "end after so many epochs in which the valid figure has not improved; 0: never",
+        non_negative_int,
+        changeable=True,
+    )
     seed: int = option(0, "seed of all random numbers", non_negative_int)
     gpu: bool = flag("train on an NVIDIA GPU with CuPy", changeable=True)
     optimizer: str = "adam"
@@ -121,12 +129,18 @@ class TrainingOptions:
 
 @dataclass
 class LanguageModelTrainingOptions(TrainingOptions):
-    epochs: int = option(1, "passes through the text; 0 only measures", non_negative_int, changeable=True)
+    epochs: int | None = option(
+        None,
+        "passes through the text; 0 only measures [as many as the size of the text asks for]",
+        non_negative_int,
+        changeable=True,
+    )
     time_size: int = option(35, "words that gradients reach back, T", positive_int)
     optimizer: str = option("adam", "rule that updates the weights", choices=OPTIMIZERS)
     lr_decay: float = option(
         4.0,
-        "divide the learning rate by this after an epoch in which the valid perplexity has not fallen",
+        "divide the learning rate by this after an epoch in which the valid perplexity has not fallen, down to a "
+        "thousandth of --lr at the least",
         number(float, 1, low_included=True),
         changeable=True,
     )

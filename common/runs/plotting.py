@@ -35,7 +35,8 @@ def plot_learning_curve(
     valid = [(r["epoch"], r["valid_perplexity"]) for r in history if r["valid_perplexity"] is not None]
     if valid:
         axes.plot(*zip(*valid), "o-", color="tab:orange", label="valid")
-        axes.annotate(f"{valid[-1][1]:.1f}", valid[-1], xytext=(0, 8), textcoords="offset points", ha="right")
+        best = min(valid, key=lambda point: point[1])
+        axes.plot(*best, "*", color="tab:red", ms=14, label=f"best: {best[1]:.1f} at epoch {best[0]:g}")
     if floor is not None:
         axes.axhline(floor, ls="--", color="black", lw=1, label=f"floor {floor:.3f}")
     axes.set(xlabel="epoch", ylabel="perplexity (log scale)", yscale="log")

@@ -25,11 +25,14 @@ from common.runs.options import Groups, Options, Values
 from common.runs.plotting import new_figure, plot_learning_curve, save_figure
 from common.trainer import Batches, Trainer
 from dataset import ag_news, sotu
-from dataset.corpus import Corpus
+from dataset.corpus import EOS, Corpus
 from dataset.documents import Documents
 from dataset.labelled import LabelledText, LabelledTexts
 from dataset.tokenizer import SPECIAL, TOKENIZERS, Tokenizer, WordTokenizer, load_tokenizer
 from dataset.word_vectors import load_vectors
+
+
+_WARM_UP = 200  # words of training text that a model reads before it writes
 
 
 class Task:
@@ -40,6 +43,7 @@ class Task:
     quick: ClassVar[Values] = {}  # values that --quick gives
     metric: MeanLoss = Perplexity()
     verbose = True  # print one line per epoch
+    steps = 2500  # of a training whose epochs are not given, about: many for a small text, one for a large one
     dout = 1.0  # factor of the gradient
     name: str  # of the text
     tokenizer: Tokenizer
@@ -86,7 +90,7 @@ def draw_learning_curve(model: Model, trainer: Trainer | None, folder: Path | No
 def sample(run: Run | SentenceRun, output: opt.SampleOptions, rng: np.random.Generator) -> str:
     """A sentence that the model writes."""
     how = {"skip_ids": run.skip_ids, "stop_id": run.eos_id}
-    ids = generate(run.model, [run.start_id], output.sample_words, rng, output.temperature, **how)
+    ids = generate(run.model, run.start_ids, output.sample_words, rng, output.temperature, **how)
     return run.join([run.word(i) for i in ids])
 
 
@@ -118,7 +122,7 @@ class TextTask(Task):
             return
         path = Path(self.options.training.weights)
         vocabulary = path.parent / "vocabulary.json"
-        if vocabulary.exists() and vocabulary.read_text(encoding="utf-8") != vocabulary_text(self.corpus):
+        if vocabulary.exists() and vocabulary.read_text(encoding="utf-8") != json_lines(self.corpus.id_to_word):
             raise ValueError(f"{path} was trained with another vocabulary, {vocabulary}, than that of {self.name}")
         model.load(path)
 
@@ -133,8 +137,9 @@ class TextTask(Task):
         return batches, words_and_successors(self.corpus.valid)
 
     def save_vocabulary(self, folder: Path) -> None:
-        if not (path := folder / "vocabulary.json").exists():
-            path.write_text(vocabulary_text(self.corpus), encoding="utf-8")
+        for name, words in (("vocabulary.json", self.corpus.id_to_word), ("warm_up.json", warm_up(self.corpus))):
+            if not (folder / name).exists():
+                (folder / name).write_text(json_lines(words), encoding="utf-8")
 
     def callback(self, model: LanguageModel) -> Callable[[Record], None] | None:
         """With ``--watch``, print each record, and let the model write."""
@@ -159,7 +164,8 @@ class TextTask(Task):
         return test
 
     def run(self, model: LanguageModel) -> Run:
-        return Run(model, self.corpus.id_to_word, self.options.text.corpus, self.options.text.unit)
+        text = self.options.text
+        return Run(model, self.corpus.id_to_word, text.corpus, text.unit, warm_up(self.corpus))
 
     def bits_per_character(self, perplexity: float) -> str:
         """For a text of characters, the same figure in another unit: log2(perplexity)."""
@@ -171,9 +177,16 @@ def words_and_successors(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ids[:-1], ids[1:]
 
 
-def vocabulary_text(corpus: Corpus) -> str:
-    """The vocabulary as JSON, one word per line, in the order of the ids."""
-    return json.dumps(corpus.id_to_word, ensure_ascii=False, indent=0) + "\n"
+def warm_up(corpus: Corpus) -> list[str]:
+    """The last words of the training text before its last line end, from which the model finds a state that it knows."""
+    last = np.flatnonzero(corpus.train == corpus.word_to_id[EOS])[-1:]
+    end = int(last[0]) if len(last) else len(corpus.train)
+    return [corpus.id_to_word[i] for i in corpus.train[max(0, end - _WARM_UP) : end]]
+
+
+def json_lines(words: list[str]) -> str:
+    """Words as JSON, one per line."""
+    return json.dumps(words, ensure_ascii=False, indent=0) + "\n"
 
 
 class DocumentTask(Task):

@@ -99,6 +99,20 @@ def test_vocabulary_is_markers_then_words_by_frequency_then_by_appearance():
     assert build_vocabulary(lines, 3) == [UNK, EOS, "b", "a", "c"]
 
 
+def test_words_that_occur_once_are_left_out_so_that_unknown_ones_are_learned():
+    lines = [["a", "b"] * 4, ["c"], ["d"]]
+    assert build_vocabulary(lines, 10, repeated=True) == [UNK, EOS, "a", "b"]
+    assert build_vocabulary([*lines, ["e"]], 10, repeated=True) == [UNK, EOS, "a", "b", "c", "d", "e"]  # 3 of 11
+    assert build_vocabulary([*lines, [UNK]], 10, repeated=True) == [
+        UNK,
+        EOS,
+        "a",
+        "b",
+        "c",
+        "d",
+    ]  # it is learned anyway
+
+
 def test_markers_in_the_text_are_not_numbered_twice():
     lines = [[UNK, UNK, UNK, EOS, EOS, "a"], ["b"]]
     assert build_vocabulary(lines, 2) == [UNK, EOS, "a", "b"]
@@ -166,8 +180,8 @@ LINE = st.text(st.characters(codec="utf-8", exclude_characters="\0\n\r\ufeff"), 
 @example(lines=["b", "", "a b"], encoding="utf-8-sig", newline="\r\n", unit="word")
 @example(lines=["", "\tb", " "], encoding="utf-8", newline="\n", unit="char")
 def test_the_splits_joined_are_the_text(load_text, lines, encoding, newline, unit):
-    # All words are known, because the first line, which is always trained on, has all of them.
-    lines = [" ".join(["start", *lines]), *lines, "start", "start"]
+    # All words are known, because the first lines, which are always trained on, have all of them twice.
+    lines = [" ".join(["start", *lines])] * 2 + [*lines, "start", "start"]
     corpus = load_text("\n".join(lines), encoding, newline, vocab_size=10**6, unit=unit)
     if unit == "word":
         expected = [word for line in lines if line.strip() for word in [*split_words(line), EOS]]

@@ -128,6 +128,19 @@ def test_learning_rate_falls_after_each_epoch_from_a_given_one(monkeypatch):
     assert [r["lr"] for r in trainer.history] == pytest.approx([0.8, 0.8, 0.4, 0.2])
 
 
+def test_the_learning_rate_has_a_floor_and_a_training_that_gets_no_better_ends(monkeypatch, capsys):
+    measured = iter([3.0, 2.0, 2.5, 2.0, 2.25, 1.0])
+    monkeypatch.setattr("common.metrics.evaluate", lambda *_, **__: next(measured))
+    how = {"valid": VALID, "lr_decay": 4.0, "min_lr": 0.05, "patience": 3, "eval_interval": None}
+    trainer = fit(max_epoch=9, lr=0.8, verbose=True, **how)
+    assert [r["lr"] for r in trainer.history] == pytest.approx([0.8, 0.8, 0.8, 0.2, 0.05])
+    assert trainer.optimizer.lr == pytest.approx(0.05)
+    assert trainer.best_epoch == 2
+    *lines, end = capsys.readouterr().out.splitlines()
+    assert [line.endswith("best so far") for line in lines] == [False, True, False, False, False]
+    assert end == f"no better for 3 epochs: training ends; best valid perplexity {np.exp(2):.2f} at epoch 2"
+
+
 def test_a_second_fit_goes_on(tmp_path):
     trainer = fit_in(tmp_path, eval_interval=None)
     fit_in(tmp_path, trainer=trainer, max_epoch=1, eval_interval=None)

@@ -733,14 +733,14 @@ def test_what_is_missing_beside_the_checkpoint_is_written_again(run, text):
     assert vocabulary.read_bytes() == before
 
 
-def test_a_learning_rate_that_has_become_0_can_be_resumed_and_raised(run, text):
-    decay = ["--lr-decay", 1e300, "--decay-after", 1]
+def test_a_learning_rate_stays_above_a_thousandth_and_can_be_raised(run, text):
+    decay = ["--lr-decay", 1000, "--decay-after", 1]
     run(train_rnnlm.main, "--corpus", text, *RESUMABLE, *decay, "--epochs", 3, "--name", "x")
     run(train_rnnlm.main, "--resume", "runs/x", "--epochs", 4)
     run(train_rnnlm.main, "--resume", "runs/x", "--epochs", 5, "--lr", 0.5)
     with open("runs/x/history.csv", encoding="utf-8", newline="") as file:
         rates = {float(record["epoch"]): float(record["lr"]) for record in csv.DictReader(file)}
-    assert [rates[epoch] for epoch in (3, 4, 5)] == [0, 0, 0.5]
+    assert [rates[epoch] for epoch in (1, 3, 4, 5)] == pytest.approx([0.002, 2e-6, 2e-6, 0.5])
 
 
 def test_another_learning_rate(run, text):

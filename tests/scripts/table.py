@@ -39,14 +39,16 @@ LABELLED += ["--checkpoint-seconds", 0]  # after each step
 MODEL = "wordvec-size hidden-size layers dropout locked-dropout tie-weights init-range "
 LSTM, GRU = "forget-bias peepholes ", "reset-after "
 STOPPING = "resume checkpoint-seconds skip-bad-steps "
-TRAINING = "epochs batch-size time-size optimizer lr lr-decay decay-after max-grad eval-interval seed gpu mpi weights "
+TRAINING = "epochs batch-size time-size optimizer lr lr-decay decay-after patience max-grad eval-interval seed gpu mpi weights "
 TRAINING += "name samples sample-words temperature quick " + STOPPING
 ONE_TEXT = "corpus unit vocab-size max-words loss restart watch " + MODEL + TRAINING
 MANY = "corpus tokenizer vocab-size max-documents padded bucketed " + MODEL + TRAINING
 CLASSES = "corpus train-file test-file vocab-size max-texts wordvec-size hidden-size layers bidirectional pool dropout "
-CLASSES += "embeddings fixed-embedding epochs batch-size padded lr max-grad seed gpu name text quick " + STOPPING
+CLASSES += (
+    "embeddings fixed-embedding epochs batch-size padded lr max-grad patience seed gpu name text quick " + STOPPING
+)
 
-TOKENIZED = sorted(({*RESULTS} - {"vocabulary.json"}) | {"tokenizer.json"})
+TOKENIZED = sorted(({*RESULTS} - {"vocabulary.json", "warm_up.json"}) | {"tokenizer.json"})
 CLASSIFIED = sorted(({*TOKENIZED} - {"learning_curve.png"}) | {"confusion_matrix.png"})
 WORD = ["--corpus", "text.txt", "--tokenizer", "word"]
 TEST, VALID, ACCURACY = "test perplexity ", "valid perplexity ", "test accuracy "
@@ -90,7 +92,7 @@ SCRIPTS = {
         ["--corpus", "text.txt", *SIZE, "--time-size", 4],
     ),
     "ch06_gated/memorize.py": Script(
-        "corpus texts longest tokenizer vocab-size wordvec-size hidden-size batch-size epochs lr max-grad close "
+        "corpus texts longest tokenizer vocab-size wordvec-size hidden-size batch-size epochs lr max-grad patience close "
         "interval seed gpu name quick " + STOPPING,
         ["--corpus", "text.txt", *SIZE, "--texts", 9, "--epochs", 4, "--interval", 2],
         [*WORD, "--texts", 9],
@@ -182,7 +184,7 @@ BAD_VALUES = {
     "top-p": [*NOT_POSITIVE, "1.01", "nan"],
     "checkpoint-seconds": ["-1", "nan", "often"],
     "seed": ["-1", "luck", ""],
-    "samples": ["-1", "some"],
+    **dict.fromkeys(["samples", "patience"], ["-1", "some"]),
     "unit": ["sentence", ""],
     "optimizer": ["rmsprop", ""],
     "loss": ["median", ""],
