@@ -108,7 +108,7 @@ SEPARATORS = {"word": " ", "char": ""}  # what stands between two of them in pri
 def build_vocabulary(lines: Iterable[list[str]], size: int, repeated: bool = False) -> list[str]:
     """``<unk>``, ``<eos>`` and the ``size`` most frequent words; ties go to the word that comes first.
 
-    ``repeated`` leaves out the words that occur once, so that the model learns what to expect of ``<unk>``: all words of
+    ``repeated`` leaves out words that occur once, so that the model learns what to expect of ``<unk>``: all words of
     the validation and test text that are not in this one become that word. A text so short that these are more than a
     fifth of it keeps them.
     """

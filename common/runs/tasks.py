@@ -31,7 +31,6 @@ from dataset.labelled import LabelledText, LabelledTexts
 from dataset.tokenizer import SPECIAL, TOKENIZERS, Tokenizer, WordTokenizer, load_tokenizer
 from dataset.word_vectors import load_vectors
 
-
 _WARM_UP = 200  # words of training text that a model reads before it writes
 
 
@@ -178,7 +177,7 @@ def words_and_successors(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def warm_up(corpus: Corpus) -> list[str]:
-    """The last words of the training text before its last line end, from which the model finds a state that it knows."""
+    """The last words of the training text before its last line end: they bring the model into a state that it knows."""
     last = np.flatnonzero(corpus.train == corpus.word_to_id[EOS])[-1:]
     end = int(last[0]) if len(last) else len(corpus.train)
     return [corpus.id_to_word[i] for i in corpus.train[max(0, end - _WARM_UP) : end]]

@@ -110,7 +110,7 @@ def test_words_that_occur_once_are_left_out_so_that_unknown_ones_are_learned():
         "b",
         "c",
         "d",
-    ]  # it is learned anyway
+    ]  # learned anyway
 
 
 def test_markers_in_the_text_are_not_numbered_twice():

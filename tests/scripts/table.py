@@ -39,13 +39,13 @@ LABELLED += ["--checkpoint-seconds", 0]  # after each step
 MODEL = "wordvec-size hidden-size layers dropout locked-dropout tie-weights init-range "
 LSTM, GRU = "forget-bias peepholes ", "reset-after "
 STOPPING = "resume checkpoint-seconds skip-bad-steps "
-TRAINING = "epochs batch-size time-size optimizer lr lr-decay decay-after patience max-grad eval-interval seed gpu mpi weights "
-TRAINING += "name samples sample-words temperature quick " + STOPPING
+TRAINING = "epochs batch-size time-size optimizer lr lr-decay decay-after patience max-grad eval-interval seed gpu "
+TRAINING += "mpi weights name samples sample-words temperature quick " + STOPPING
 ONE_TEXT = "corpus unit vocab-size max-words loss restart watch " + MODEL + TRAINING
 MANY = "corpus tokenizer vocab-size max-documents padded bucketed " + MODEL + TRAINING
 CLASSES = "corpus train-file test-file vocab-size max-texts wordvec-size hidden-size layers bidirectional pool dropout "
-CLASSES += (
-    "embeddings fixed-embedding epochs batch-size padded lr max-grad patience seed gpu name text quick " + STOPPING
+CLASSES += "embeddings fixed-embedding epochs batch-size padded lr max-grad patience seed gpu name text quick " + (
+    STOPPING
 )
 
 TOKENIZED = sorted(({*RESULTS} - {"vocabulary.json", "warm_up.json"}) | {"tokenizer.json"})
@@ -92,8 +92,8 @@ SCRIPTS = {
         ["--corpus", "text.txt", *SIZE, "--time-size", 4],
     ),
     "ch06_gated/memorize.py": Script(
-        "corpus texts longest tokenizer vocab-size wordvec-size hidden-size batch-size epochs lr max-grad patience close "
-        "interval seed gpu name quick " + STOPPING,
+        "corpus texts longest tokenizer vocab-size wordvec-size hidden-size batch-size epochs lr max-grad patience "
+        "close interval seed gpu name quick " + STOPPING,
         ["--corpus", "text.txt", *SIZE, "--texts", 9, "--epochs", 4, "--interval", 2],
         [*WORD, "--texts", 9],
         folder="memorize",
@@ -184,7 +184,8 @@ BAD_VALUES = {
     "top-p": [*NOT_POSITIVE, "1.01", "nan"],
     "checkpoint-seconds": ["-1", "nan", "often"],
     "seed": ["-1", "luck", ""],
-    **dict.fromkeys(["samples", "patience"], ["-1", "some"]),
+    "samples": ["-1", "some"],
+    "patience": ["-1", "some"],
     "unit": ["sentence", ""],
     "optimizer": ["rmsprop", ""],
     "loss": ["median", ""],
