@@ -20,7 +20,8 @@ import dataset
 from ch06_gated.models import load_run
 from common.evaluation import perplexity
 from common.functions import log_softmax
-from common.runs.folder import Run, read_options
+from common.runs.checkpoint import read_options
+from common.runs.folder import Run
 
 
 def loss_after(run: Run, beginning: list[int], firsts: np.ndarray) -> float:

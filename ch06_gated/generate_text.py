@@ -31,7 +31,7 @@ def write(trained: Run | SentenceRun, prompt: list[str], ids: list[int], length:
     words = list(prompt)
     written = trained.join(words)
     print(written, end="", flush=True)
-    options |= {"skip_ids": trained.skip_ids, "stop_id": trained.eos_id if stop else None}
+    options |= {"skip_ids": trained.skip_ids, "stop_id": trained.stop_id if stop else None}
     for i in generate(trained.model, [*trained.start_ids, *ids], length, **options):
         words.append(trained.word(i))
         text = trained.join(words)
@@ -56,7 +56,9 @@ def main(argv: list[str] | None = None) -> None:
         help="draw from the likeliest words only, which together have probability P",
     )
     parser.add_argument(
-        "--keep-going", action="store_true", help=f"go on after {EOS}, in a new line; otherwise the text ends there"
+        "--keep-going",
+        action="store_true",
+        help=f"go on after {EOS}, in a new line, as models of characters do; otherwise the text ends there",
     )
     parser.add_argument("--seed", type=non_negative_int, default=0, help="of the words that are drawn")
     args = parser.parse_args(argv)

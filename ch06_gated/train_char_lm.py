@@ -22,8 +22,8 @@ from dataset import bungo
 DEFAULTS = {
     **{"unit": "char", "max_words": 1_500_000},
     **{"wordvec_size": 64, "hidden_size": 128, "layers": 2, "dropout": 0.1, "forget_bias": 1.0},
-    **{"batch_size": 32, "time_size": 50, "lr": 0.004, "eval_interval": 200},
-    **{"watch": True, "sample_words": 80},
+    **{"batch_size": 32, "time_size": 50, "lr": 0.004, "eval_interval": 200, "steps": 1600},
+    **{"watch": True, "sample_words": 200},
 }
 
 

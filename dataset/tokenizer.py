@@ -105,14 +105,20 @@ class SentencePieceTokenizer(Tokenizer):
             raise DatasetError("this SentencePiece model has tokens that are not UTF-8") from None
 
     @classmethod
-    def train(cls, documents: Sequence[str], vocab_size: int = 8000) -> SentencePieceTokenizer:
+    def train(cls, documents: Sequence[str], vocab_size: int | None = 8000) -> SentencePieceTokenizer:
         """Train a unigram model. The same documents give the same model, byte for byte.
+
+        A ``vocab_size`` of None is that of ``fitting_size``, or less if there are not so many subwords.
 
         Raises DatasetError, with a size that would do, if ``vocab_size`` is too large or too small for these documents.
         """
         import sentencepiece
 
-        model = io.BytesIO()
+        model, how = io.BytesIO(), {}
+        if vocab_size is None:
+            vocab_size = fitting_size(documents)
+            if vocab_size < 8000:
+                how = {"hard_vocab_limit": False}
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(documents),
@@ -126,6 +132,7 @@ class SentencePieceTokenizer(Tokenizer):
                 max_sentence_length=2**24,  # bytes; longer documents would be skipped without a message
                 num_threads=16,  # always, because the rounding of sums depends on it
                 minloglevel=2,
+                **how,
             )
         except RuntimeError as error:
             raise DatasetError(_explain(str(error), vocab_size)) from None
@@ -169,8 +176,10 @@ class _ListTokenizer(Tokenizer):
         self._ids = {token: i for i, token in enumerate(tokens)}
 
     @classmethod
-    def train(cls, documents: Iterable[str], vocab_size: int = 8000) -> _ListTokenizer:
+    def train(cls, documents: Sequence[str], vocab_size: int | None = 8000) -> _ListTokenizer:
         """Take the ``vocab_size`` - 4 most frequent tokens; ties go to the token that comes first."""
+        if vocab_size is None:
+            vocab_size = fitting_size(documents)
         if vocab_size <= len(SPECIAL):
             raise DatasetError(f"a vocabulary needs more than {len(SPECIAL)} tokens, got {vocab_size}")
         counts = Counter(token for document in documents for token in cls.split(document))
@@ -216,6 +225,15 @@ class CharTokenizer(_ListTokenizer):
 
 
 TOKENIZERS = {"subword": SentencePieceTokenizer, "word": WordTokenizer, "char": CharTokenizer}
+
+
+def fitting_size(documents: Sequence[str]) -> int:
+    """A size of the vocabulary that fits the text: one token to 100 characters, with room for all that differ.
+
+    It is at most 8000. With more tokens, most would be too rare to learn what follows them.
+    """
+    characters, different = sum(map(len, documents)), len(set().union(*documents))
+    return min(8000, max(characters // 100, 2 * different + 100))
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

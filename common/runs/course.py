@@ -69,7 +69,7 @@ def train(
             model.to_gpu()
         batches, valid = task.make_batches(model)
         if training.epochs is None:
-            training.epochs = max(1, round(task.steps / len(batches)))
+            training.epochs = max(1, round(training.steps / len(batches)))
         trainer = folder = None
         if training.epochs or resumed:
             folder = Path(options.stopping.resume or Path("runs") / (options.output.name or f"{name}-{task.name}"))

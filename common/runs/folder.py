@@ -2,7 +2,7 @@
 
 A ``Run`` was trained on one long text, a ``SentenceRun`` on documents. Both have the same interface: a text begins
 after ``start_ids`` and ends with ``eos_id``; ``words`` splits it and ``join`` is the inverse; ``ids`` and ``word`` go
-from words to ids and back; ``skip_ids`` are never drawn.
+from words to ids and back. When the model writes, ``skip_ids`` are never drawn, and ``stop_id`` ends the text.
 
 A model writes, scores and is looked into from a state that it knows from its training. A SentenceRun was trained to
 begin with a state of zeros. A Run was not: its state was carried through the whole text, so it reads some of that text
@@ -116,6 +116,7 @@ class Run:
         self.skip_ids = [] if self.unk_id is None else [self.unk_id]
         self.split = dataset.splitter(self.corpus, self.unit)
         self.separator = "" if self.split is split_characters else " "
+        self.stop_id = None if self.separator == "" else self.eos_id  # characters are written line after line
 
     def words(self, line: str) -> list[str]:
         """Split a line as the text of the training was split. Between lines of characters, there is an <eos>."""
@@ -154,6 +155,7 @@ class SentenceRun:
     def __post_init__(self) -> None:
         t = self.tokenizer
         self.start_ids, self.eos_id, self.unk_id = [t.bos_id], t.eos_id, t.unk_id
+        self.stop_id = self.eos_id
         self.skip_ids = [t.unk_id, t.bos_id, t.pad_id]
 
     def words(self, line: str) -> list[str]:

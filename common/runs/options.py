@@ -52,7 +52,9 @@ class DocumentOptions:
         "bungo (classical Japanese), jawiki, sotu (paragraphs), or the path of a UTF-8 file, one document per line",
     )
     tokenizer: str = option("subword", "what a document is split into", choices=TOKENIZERS)
-    vocab_size: int = option(8000, "tokens, the special ones included", positive_int)
+    vocab_size: int | None = option(
+        None, "tokens, the special ones included [8000, or fewer for a small text]", positive_int
+    )
     max_documents: int | None = option(None, "use only the first so many documents of each split", positive_int)
 
 
@@ -125,6 +127,9 @@ class TrainingOptions:
     decay_after: int | None = None
     eval_interval: int | None = None
     mpi: bool = False
+    steps: int = (
+        2500  # of a training whose epochs are not given, about: a small text is read more often than a large one
+    )
 
 
 @dataclass

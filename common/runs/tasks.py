@@ -42,7 +42,6 @@ class Task:
     quick: ClassVar[Values] = {}  # values that --quick gives
     metric: MeanLoss = Perplexity()
     verbose = True  # print one line per epoch
-    steps = 2500  # of a training whose epochs are not given, about: many for a small text, one for a large one
     dout = 1.0  # factor of the gradient
     name: str  # of the text
     tokenizer: Tokenizer
@@ -87,8 +86,8 @@ def draw_learning_curve(model: Model, trainer: Trainer | None, folder: Path | No
 
 
 def sample(run: Run | SentenceRun, output: opt.SampleOptions, rng: np.random.Generator) -> str:
-    """A sentence that the model writes."""
-    how = {"skip_ids": run.skip_ids, "stop_id": run.eos_id}
+    """A sentence that the model writes or, of characters, some lines."""
+    how = {"skip_ids": run.skip_ids, "stop_id": run.stop_id}
     ids = generate(run.model, run.start_ids, output.sample_words, rng, output.temperature, **how)
     return run.join([run.word(i) for i in ids])
 
@@ -192,10 +191,9 @@ class DocumentTask(Task):
     """A language model on documents of many lengths, each read from ``<s>`` to ``</s>``, from a state of zeros."""
 
     groups = opt.DocumentOptions, opt.ModelOptions, opt.DocumentTrainingOptions, opt.SampleOptions
-    # 8.7 million parameters, if the cell is that of a simple RNN.
     defaults: ClassVar[Values] = {
-        **{"wordvec_size": 512, "hidden_size": 512, "dropout": 0.2, "batch_size": 64, "time_size": 100},
-        **{"lr": 1e-4, "eval_interval": 50},
+        **{"wordvec_size": 256, "hidden_size": 256, "dropout": 0.2, "batch_size": 32, "time_size": 100},
+        **{"eval_interval": 50, "steps": 1800},
     }
     quick: ClassVar[Values] = {
         **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 2000, "max_documents": 1000},

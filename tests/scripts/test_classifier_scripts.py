@@ -184,7 +184,7 @@ def write_vectors(folder, D=8):
 @pytest.mark.parametrize("fixed", [True, False])
 def test_word_vectors_of_a_file(run, news, tmp_path, fixed):
     path, numbers = write_vectors(tmp_path)
-    options = ["--embeddings", path, *(["--fixed-embedding"] if fixed else [])]
+    options = ["--epochs", 1, "--embeddings", path, *(["--fixed-embedding"] if fixed else [])]
     _, output = run(SCRIPTS["rnn-classifier"], *news, *SMALL, *options)
     assert f"word vectors: {path} has 12 of 16 words of the vocabulary\n" in output
     model, tokenizer, _ = classify.load_classifier("runs/rnn-classifier-ag_news")

@@ -71,7 +71,7 @@ def test_quick_trains_on_japanese(tmp_path, script, name):
         records = list(csv.DictReader(file))
     assert tuple(records[0]) == Perplexity.fields
     words, windows = zip(
-        *re.findall(r"valid perplexity +(\S+) \(mean of windows (\S+)\)", "\n".join(ended.stdout.splitlines()[3:5]))
+        *re.findall(r"valid perplexity +(\S+) \(mean of windows (\S+)\)", "\n".join(ended.stdout.splitlines()[4:6]))
     )
     measured = [record for record in records if record["valid_perplexity"]]
     assert [f"{float(record['valid_perplexity']):.2f}" for record in measured] == list(words)
@@ -310,7 +310,7 @@ def test_gates_can_be_shown(trained, run):
 def test_a_vocabulary_too_large_says_what_would_do(error_line, text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for main in TRAINING.values():
-        line = error_line(main, ["--corpus", str(text)])
+        line = error_line(main, ["--corpus", str(text), "--vocab-size", "8000"])
         [largest] = re.findall(r"8,000 is too large for this text: at most (\d+) will do", line)
     assert not Path("runs").exists()
     main([*map(str, ("--corpus", text, *SMALL, "--vocab-size", largest, "--epochs", 1))])
