@@ -103,6 +103,26 @@ def _blocks(w: Array) -> tuple:
     return split_evenly(len(w), _BLOCK * len(w) // w.size)
 
 
+class CosineSchedule:
+    """The learning rate at step k of K: it rises in the first steps, the warm-up, and falls as half a cosine.
+
+        lr_k = lr k / warmup                                                 for k ≤ warmup
+        lr_k = lr (1 + cos(π (k - warmup) / (K - warmup))) / 2               after it: 0 at step K
+
+    Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
+    """
+
+    def __init__(self, lr: float, steps: int, warmup: int = 0) -> None:
+        self.lr, self.steps, self.warmup = lr, steps, warmup
+
+    def __call__(self, k: int) -> float:
+        """Return lr_k, for k = 1, 2, ...; after step K it stays 0."""
+        if k <= self.warmup:
+            return self.lr * k / self.warmup
+        fallen = min(1.0, (k - self.warmup) / max(1, self.steps - self.warmup))
+        return self.lr * (1 + math.cos(math.pi * fallen)) / 2
+
+
 class SGD(Optimizer):
     """Stochastic gradient descent: w ← w - lr g."""
 

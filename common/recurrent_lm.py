@@ -11,7 +11,7 @@ from common.checks import check_sizes
 from common.layers import Layer
 from common.model import LanguageModel
 from common.parameter import Parameter
-from common.time_layers import TimeAffine, TimeDropout, TimeRecurrent
+from common.time_layers import TimeAffine, TimeDropout, TimeEmbeddingDropout, TimeRecurrent, WeightDrop
 
 
 class RecurrentLm(LanguageModel):
@@ -33,6 +33,10 @@ class RecurrentLm(LanguageModel):
         Probability that an element is dropped in training, of x and of the output of each recurrent layer.
     locked_dropout : bool
         Drop the same elements at all steps of a window; see TimeDropout.
+    weight_drop : float
+        Probability that an element of a recurrent matrix Wh is dropped for a window; see WeightDrop.
+    word_dropout : float
+        Probability that all places of a word in a window are dropped; see TimeEmbeddingDropout.
     tie_weights : bool
         Use the embedding, transposed, as the weights of the output layer; needs D = H.
     init_range : float, optional
@@ -63,6 +67,8 @@ class RecurrentLm(LanguageModel):
         layers: int = 1,
         dropout: float = 0.0,
         locked_dropout: bool = False,
+        weight_drop: float = 0.0,
+        word_dropout: float = 0.0,
         tie_weights: bool = False,
         init_range: float | None = None,
         rng: np.random.Generator | None = None,
@@ -85,11 +91,15 @@ class RecurrentLm(LanguageModel):
         if tie_weights:
             init.std[embedding.W] = 1 / sqrt(D)  # as output weights, 0.01 would be too small to start from
             affine = TimeAffine(embedding.W.T, init.zeros("affine_b", V))
+        if weight_drop:
+            recurrent = [WeightDrop(layer, weight_drop, rng) for layer in recurrent]
+        if word_dropout:
+            embedding = TimeEmbeddingDropout(embedding.W, word_dropout, rng)
         stack = [embedding, *recurrent]
         if dropout > 0:
             stack = [part for layer in stack for part in (layer, TimeDropout(dropout, rng, locked_dropout))]
-        else:
-            embedding.distinct = isinstance(recurrent[0], TimeRecurrent)  # which can take each word's row once
+        elif not word_dropout:
+            embedding.distinct = isinstance(recurrent[0], (TimeRecurrent, WeightDrop))  # can take each word's row once
 
         super().__init__([*stack, affine])
         init.draw(self.parameters, rng, init_range)

@@ -82,6 +82,7 @@ __all__ = [
     "TimeBidirectional",
     "TimeDropout",
     "TimeEmbedding",
+    "TimeEmbeddingDropout",
     "TimeGRU",
     "TimeLSTM",
     "TimeLast",
@@ -93,6 +94,7 @@ __all__ = [
     "TimeRecurrent",
     "TimeSigmoidWithLoss",
     "TimeSoftmaxWithLoss",
+    "WeightDrop",
     "cross_entropy_error",
     "np",
     "sigmoid",
@@ -248,6 +250,66 @@ class TimeDropout(Dropout):
         if self.rng is None and layout.order is None:  # the numbers in the textbook's order
             return to_rows(super().draw_mask((layout.N, layout.T, *shape[1:]), xp))[0]
         return super().draw_mask(shape, xp)
+
+
+class TimeEmbeddingDropout(TimeEmbedding):
+    """Embedding of which whole words are dropped: y_nt = m_w W[w] / (1 - p), for the word w = x_nt.
+
+    Each of the V words has one m_w for all its places in a window: 0 with probability p, else 1.
+
+    Source: Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
+    """
+
+    def __init__(self, W: Weights, p: float, rng: numpy.random.Generator | None = None) -> None:
+        super().__init__(W)
+        self.dropout = Dropout(p, rng)
+
+    def forward(self, xs: Array) -> Array:
+        """Map word ids xs, (N, T), to vectors, (N, T, D)."""
+        y, layout = to_rows(super().forward(xs))
+        m = self.dropout.forward(get_array_module(y).ones((len(self.W.data), 1), y.dtype))  # 1 / (1 - p), or 0
+        (x,) = self._remembered
+        self.remember(x, m)
+        return from_rows(y * m[x], layout)
+
+    def backward(self, dys: Array) -> None:
+        """Add the gradient dys, (N, T, D), to the rows of dW that the words came from."""
+        dy, _ = to_rows(dys, "dys")
+        x, m = self.recall()
+        self.W.add_rows(x, dy * m[x])
+
+
+class WeightDrop(Layer):
+    """A recurrent layer that computes with W̃h = M ⊙ Wh / (1 - p) in place of Wh: DropConnect.
+
+    Each element of M, (H, G·H), is 0 with probability p, else 1. It is drawn once a window, and is the same at all its
+    steps; dWh = M / (1 - p) ⊙ dW̃h.
+
+    Source: Wan et al., "Regularization of neural networks using DropConnect", 2013; Merity, Keskar and Socher,
+    "Regularizing and optimizing LSTM language models", 2018.
+    """
+
+    Wh = Weight()
+
+    def __init__(self, layer: TimeRecurrent, p: float, rng: numpy.random.Generator | None = None) -> None:
+        self.Wh = layer.Wh
+        self.layer, self.dropout = layer, Dropout(p, rng)
+        self.set_parameters(layer.parameters)
+
+    def forward(self, xs: Sequences) -> Sequences:
+        """Map xs, (N, T, D), to the states after each step, hs, (N, T, H)."""
+        self.remember()
+        vars(self.layer)["Wh"] = Parameter(self.dropout.forward(self.Wh.data), self.Wh.name)
+        return self.layer.forward(xs)
+
+    def backward(self, dhs: Sequences) -> Sequences:
+        """Map dhs, (N, T, H), to dxs, (N, T, D)."""
+        self.recall()
+        dropped = self.layer.Wh
+        dropped.is_stale = True
+        dxs = self.layer.backward(dhs)
+        self.Wh.add_grad(self.dropout.backward(dropped.grad))
+        return dxs
 
 
 class TimeMean(Layer):

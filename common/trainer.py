@@ -120,6 +120,7 @@ class Trainer:
         lr_decay: float = 1.0,
         decay_after: int | None = None,
         min_lr: float = 0.0,
+        schedule: Callable[[int], float] | None = None,
         patience: int | None = None,
         skip_bad_steps: bool = False,
         callback: Callable[[Record], bool | None] | None = None,
@@ -145,6 +146,8 @@ class Trainer:
             Divide it instead after this epoch and each later one.
         min_lr : float
             Leave the learning rate as it is, rather than make it lower than this.
+        schedule : function, optional
+            Maps the number of a step, from 1 on, to its learning rate, such as CosineSchedule.
         patience : int, optional
             End after so many epochs in a row that have not improved the validation set's figure.
         skip_bad_steps : bool
@@ -161,6 +164,7 @@ class Trainer:
         check_sizes(eval_interval=eval_interval or 1)
         self.eval_interval, self._means, self._losses = eval_interval, [], []
         self._skip_bad_steps, self._callback, self._is_enough = skip_bad_steps, callback, False
+        self._schedule = schedule
         self._recorder = recorder = recorder or Recorder(verbose)
         model = self.parallel.replicate(self.model, batches)
         try:
@@ -196,6 +200,8 @@ class Trainer:
             params, grads = remove_duplicate(model.params, model.grads)
             norm = clip_grads(grads, math.inf if max_grad is None else max_grad)  # inf: only measured
             if self._is_good(loss, norm, batches.position / steps):
+                if self._schedule is not None:
+                    self.optimizer.lr = self._schedule(self.iteration)
                 self.optimizer.update(params, grads)
                 if self.eval_interval:
                     self._losses.append(to_float64(loss))

@@ -13,6 +13,7 @@ import numpy as np
 from common.backend import require_gpu
 from common.classifier import RecurrentClassifier
 from common.evaluation import SINGLE_PROCESS, SingleProcess
+from common.optimizer import CosineSchedule
 from common.recurrent_lm import RecurrentLm
 from common.runs.checkpoint import Checkpoint
 from common.runs.cli import OneLineParser, use_utf8
@@ -93,15 +94,19 @@ def train(
                 print(f"going on after {epochs:.2f} epochs, step {trainer.iteration}")
                 if training.lr != options.began_with.get("lr"):
                     optimizer.lr = training.lr
+            schedule = None
+            if training.schedule == "cosine":
+                schedule = CosineSchedule(training.lr, training.epochs * len(batches), training.warmup)
             with RunRecorder(checkpoint, task.verbose) as recorder:
                 trainer.fit_batches(
                     *(batches, training.epochs - trainer.epoch, training.max_grad, training.eval_interval),
                     valid=valid,
                     dout=task.dout,
-                    lr_decay=training.lr_decay,
+                    lr_decay=1.0 if schedule else training.lr_decay,
+                    schedule=schedule,
                     decay_after=training.decay_after,
                     min_lr=training.lr / 1024,
-                    patience=training.patience,
+                    patience=0 if schedule else training.patience,
                     skip_bad_steps=options.stopping.skip_bad_steps,
                     callback=task.callback(model),
                     recorder=recorder,

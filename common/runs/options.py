@@ -74,6 +74,8 @@ class ModelOptions:
     layers: int = option(1, "recurrent layers, stacked", positive_int)
     dropout: float = option(0.0, "probability that an element is dropped", fraction)
     locked_dropout: bool = flag("drop the same elements at all steps of a window (variational)")
+    weight_drop: float = option(0.0, "probability that a recurrent weight is dropped for a window", fraction)
+    word_dropout: float = option(0.0, "probability that a word is dropped everywhere in a window", fraction)
     tie_weights: bool = flag("embedding and output layer share their weights; needs D = H")
     init_range: float | None = option(
         None,
@@ -125,6 +127,8 @@ class TrainingOptions:
     optimizer: str = "adam"
     lr_decay: float = 1.0
     decay_after: int | None = None
+    schedule: str = "plateau"
+    warmup: int = 0
     eval_interval: int | None = None
     mpi: bool = False
     steps: int = (
@@ -149,6 +153,12 @@ class LanguageModelTrainingOptions(TrainingOptions):
         number(float, 1, low_included=True),
         changeable=True,
     )
+    schedule: str = option(
+        "plateau",
+        "when the learning rate falls: as --lr-decay says or, as half a cosine, at each step down to 0 at the last",
+        choices=("plateau", "cosine"),
+    )
+    warmup: int = option(0, "steps in which a cosine schedule first rises to --lr", non_negative_int)
     decay_after: int | None = option(
         None, "divide it instead after this epoch and each later one", positive_int, changeable=True, metavar="EPOCH"
     )

@@ -61,6 +61,7 @@ from common.time_layers import (
     TimeBiLSTM,
     TimeDropout,
     TimeEmbedding,
+    TimeEmbeddingDropout,
     TimeGRU,
     TimeLast,
     TimeLoop,
@@ -72,6 +73,7 @@ from common.time_layers import (
     TimeRNN,
     TimeSigmoidWithLoss,
     TimeSoftmaxWithLoss,
+    WeightDrop,
 )
 from common.trainer import RnnlmTrainer
 
@@ -483,6 +485,9 @@ LAYERS = {
     "MeanSquaredError": (lambda w: MeanSquaredError(), lambda x: [x(N, D), 2 * x(N, D)], []),
     "Gate": (lambda w: Gate(w(D, D), w(D)), lambda x: [x(N, D)], [(N, D)]),
     "TimeEmbedding": (lambda w: TimeEmbedding(w(V, D)), lambda x: [ids(N, T)], [(N, T, D)]),
+    "TimeEmbeddingDropout": (
+        *(lambda w: TimeEmbeddingDropout(w(V, D), 0.4, np.random.default_rng(3)), lambda x: [ids(N, T)], [(N, T, D)]),
+    ),
     "TimeAffine": (lambda w: TimeAffine(w(D, H), w(H)), lambda x: [x(N, T, D)], [(N, T, H)]),
     "TimeSoftmaxWithLoss": (lambda w: TimeSoftmaxWithLoss(), lambda x: [x(N, T, V), labels(N, T)], []),
     "TimeMeanSquaredError": (lambda w: TimeMeanSquaredError(), lambda x: [x(N, T, D), 2 * x(N, T, D)], []),
@@ -513,10 +518,12 @@ LSTMS = {
 }
 LAYERS |= {name: (build, lambda x: [x(N, D), x(N, H), 2 * x(N, H)], [(N, H), (N, H)]) for name, build in LSTMS.items()}
 DROPOUTS = {
+    "WeightDrop": lambda w: WeightDrop(TimeLSTM(*recurrent(w, 4)), 0.4, np.random.default_rng(3)),
     "TimeDropout": lambda w: TimeDropout(0.4, np.random.default_rng(3)),
     "TimeDropout, locked": lambda w: TimeDropout(0.4, np.random.default_rng(3), locked=True),
 }
 LAYERS |= {name: (build, lambda x: [x(N, T, D)], [(N, T, D)]) for name, build in DROPOUTS.items()}
+LAYERS["WeightDrop"] = (*LAYERS["WeightDrop"][:2], [(N, T, H)])
 TIME_RECURRENT = {
     "TimeRNN": lambda w: TimeRNN(*recurrent(w, 1), stateful=True),
     "TimeGRU": lambda w: TimeGRU(*recurrent(w, 3), stateful=True),
@@ -668,8 +675,9 @@ def test_a_layer_that_has_worked_on_one_side_works_on_the_other(gpu, same_path, 
             p.convert(there)
         if hasattr(layer, "reset_state"):
             layer.reset_state()
-        if hasattr(layer, "rng"):
-            layer.rng = np.random.default_rng(3)
+        for dropout in (layer, getattr(layer, "dropout", None)):
+            if hasattr(dropout, "rng"):
+                dropout.rng = np.random.default_rng(3)
         assert_same_bits([layer.forward(*layer_inputs(name, there, np.float32))], expected[:1])
 
 

@@ -20,15 +20,18 @@ from common.layers import GRU, LSTM, RNN, Layer, PeepholeLSTM
 from common.model import LanguageModel
 from common.optimizer import SGD
 from common.time_layers import (
+    Dropout,
     TimeAffine,
     TimeDropout,
     TimeEmbedding,
+    TimeEmbeddingDropout,
     TimeGRU,
     TimeLoop,
     TimeLSTM,
     TimePeepholeLSTM,
     TimeRecurrent,
     TimeRNN,
+    WeightDrop,
 )
 
 V, D, H, N, T = 7, 4, 5, 3, 4
@@ -44,6 +47,11 @@ MODELS = {
     "GRU": {"model": GruLm},
     "GRU, two layers, tied": {"model": GruLm, "layers": 2, "tie_weights": True},
     "GRU, reset after, two layers, dropout": {"model": GruLm, "reset_after": True, "layers": 2, "dropout": 0.3},
+    "GRU, weight drop": {"model": GruLm, "weight_drop": 0.3},
+    "LSTM, all that can be dropped": {
+        **{"model": LstmLm, "layers": 2, "tie_weights": True},
+        **{"dropout": 0.3, "locked_dropout": True, "weight_drop": 0.3, "word_dropout": 0.3},
+    },
     "better LSTM": {"model": BetterLstmLm},
     "better LSTM, peepholes, locked": {"model": BetterLstmLm, "peepholes": True, "locked_dropout": True},
     "better LSTM, not tied": {"model": BetterLstmLm, "tie_weights": False},
@@ -64,7 +72,7 @@ def build(**options):
         if p.data.ndim == 1:
             p.data[...] += normal(len(p.data), dtype=p.data.dtype)
         elif p.name == "embed_W":
-            p.data *= 1 if tied(model) else 100  # from 0.01
+            p.data /= p.data.std()
         elif not p.name.endswith("_Wh"):
             p.data *= 2  # or little reaches the first of three layers
     return model
@@ -75,7 +83,7 @@ def tied(model):
 
 
 def of_type(model, layer_type):
-    return [layer for layer in model.layers if isinstance(layer, layer_type)]
+    return [layer for layer in model._all_layers if isinstance(layer, layer_type)]
 
 
 def states(model):
@@ -94,7 +102,7 @@ def named(model):
 
 def reseed_dropout(model, seed=5):
     rng = np.random.default_rng(seed)
-    for layer in of_type(model, TimeDropout):
+    for layer in of_type(model, Dropout):
         layer.rng = rng
 
 
@@ -140,6 +148,8 @@ CELLS = {TimeRNN: RNN, TimeGRU: GRU, TimeLSTM: LSTM, TimePeepholeLSTM: PeepholeL
 
 def definition(layer):
     """The plain loop with the parameters of a recurrent layer, an embedding of all words; another layer as it is."""
+    if isinstance(layer, WeightDrop):
+        return definition(layer.layer)
     if isinstance(layer, TimeEmbedding):
         return TimeEmbedding(layer.W)
     if not isinstance(layer, TimeRecurrent):
@@ -250,6 +260,8 @@ def test_evaluating_uses_its_own_state_and_no_dropout_and_puts_both_back_after_a
         ((7, 4, 5), {"layers": 0}, "sizes must be positive, got .* layers 0$"),
         ((7, 4, 5), {"tie_weights": True}, "wordvec_size = hidden_size, got 4 and 5"),
         ((7, 4, 4), {"dropout": 1.0}, r"\[0, 1\), got 1"),
+        ((7, 4, 4), {"weight_drop": -0.1}, r"\[0, 1\), got -0.1"),
+        ((7, 4, 4), {"word_dropout": 1}, r"\[0, 1\), got 1"),
         ((7, 4, 4), {"init_range": 0.0}, "init_range must be more than 0 and at most 100, got 0.0"),
         ((7, 4, 4), {"init_range": 101}, "init_range must be more than 0 and at most 100, got 101"),
         ((7, 4, 4), {"init_range": math.nan}, "init_range must be more than 0 and at most 100, got nan"),
@@ -286,11 +298,11 @@ def test_parameters_and_the_weights_that_they_start_from(
         return std * rng.standard_normal(shape) if init_range is None else rng.uniform(-0.2, 0.2, shape)
 
     H = D if tie else 5
-    expected = {"embed_W": draw(1 / math.sqrt(D) if tie else 0.01, V, D)}
+    expected = {"embed_W": draw(1 / math.sqrt(D) if tie else 0.1 if cell == "rnn" else 0.01, V, D)}
     for k in range(layers):
         name, inputs = f"{cell}{k + 1}" if layers > 1 else cell, H if k else D
         expected[f"{name}_Wx"] = draw(1 / math.sqrt(inputs), inputs, gates * H)
-        expected[f"{name}_Wh"] = draw(1 / math.sqrt(H), H, gates * H)
+        expected[f"{name}_Wh"] = draw((0.5 if cell == "rnn" else 1) / math.sqrt(H), H, gates * H)
         expected[f"{name}_b"] = np.zeros(biases * H)
         if peepholes:
             expected[f"{name}_p"] = np.zeros(peepholes * H)
@@ -318,6 +330,8 @@ def test_layers_are_what_the_options_say(options):
         assert layer.stateful
         assert getattr(layer, "reset_after", False) == options.get("reset_after", False)
         assert (getattr(layer, "p", None) is not None) == options.get("peepholes", False)
+    assert len(of_type(model, WeightDrop)) == (len(recurrent) if "weight_drop" in options else 0)
+    assert (type(model.layers[0]) is TimeEmbeddingDropout) == ("word_dropout" in options)
     expected = [kind for layer in model.layers[:-1] if layer not in dropouts for kind in [type(layer), TimeDropout]]
     assert [type(layer) for layer in model.layers] == [*expected[:: 1 if p else 2], TimeAffine]
     assert all((layer.p, layer.locked) == (p, options.get("locked_dropout", False)) for layer in dropouts)
