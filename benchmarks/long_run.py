@@ -24,7 +24,7 @@ from common.trainer import RnnlmTrainer
 def main(argv: list[str] | None = None) -> float:
     """Print the memory at each tenth of the steps; return by how many MB it grew from the first tenth to the last."""
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("--steps", type=positive_int, default=10_000, help="steps of training")
     parser.add_argument("--hidden-size", type=positive_int, default=32, help="size of vectors and state, D and H")
     parser.add_argument("--vocab-size", type=positive_int, default=500, help="words, V")

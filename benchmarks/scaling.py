@@ -128,7 +128,7 @@ def table(rows: list[tuple[object, ...]]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("--rounds", type=positive_int, default=5, help="turns of each way; medians over them")
     parser.add_argument("--steps", type=positive_int, default=12, help="training steps in a turn")
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file, too")

@@ -162,7 +162,7 @@ def show(log_p: float, sentence: Sequence[int], corpus: Corpus) -> None:
 def main(argv: list[str] | None = None) -> float:
     """Train, print probabilities of sentences, and return the perplexity of those that were not trained on."""
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("--corpus", default="sotu", help="sotu, ptb, wikitext2, or the path of a UTF-8 text file")
     parser.add_argument("--vocab-size", type=positive_int, default=2000, help="words to keep, for sotu and files")
     parser.add_argument("--sentences", type=positive_int, default=3000, help="sentences to train on")

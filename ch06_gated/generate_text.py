@@ -42,7 +42,7 @@ def write(trained: Run | SentenceRun, prompt: list[str], ids: list[int], length:
 
 def main(argv: list[str] | None = None) -> None:
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("folder", help="of a training: runs/NAME")
     parser.add_argument("--prompt", type=utf8_text, default="", help="how the text begins [with a new sentence]")
     parser.add_argument("--length", type=positive_int, default=100, help="words to draw, at most")

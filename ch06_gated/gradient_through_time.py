@@ -66,7 +66,7 @@ def plot_gradient_norms(panels: dict[str, dict[str, Sequence[float]]], path: str
 def main(argv: list[str] | None = None) -> dict[str, dict[str, np.ndarray]]:
     """Write the picture, and return the norms in it."""
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("--corpus", default="sotu", help="sotu, ptb, wikitext2, or the path of a UTF-8 text file")
     parser.add_argument("--vocab-size", type=positive_int, default=2000, help="words to keep, for sotu and files")
     parser.add_argument("--wordvec-size", type=positive_int, default=100, help="size of a word's vector, D")

@@ -112,7 +112,7 @@ class MemorizeTask(DocumentTask):
     """A language model of few texts, trained until it recites them all and the loss is near its floor."""
 
     groups = MemorizeTextOptions, MemorizeModelOptions, MemorizeTrainingOptions, OutputOptions
-    defaults: ClassVar[Values] = {"epochs": 300, "lr": 0.003, "name": "memorize"}
+    defaults: ClassVar[Values] = {"epochs": 300, "lr": 0.003}
     quick: ClassVar[Values] = {
         **{"texts": 20, "wordvec_size": 32, "hidden_size": 64},
         **{"epochs": 60, "lr": 0.01, "batch_size": 5},

@@ -30,7 +30,7 @@ def log_probability(trained: Run | SentenceRun, words: list[str]) -> tuple[float
 def main(argv: list[str] | None = None) -> float:
     """Print a line for each sentence, and return the perplexity of all of them together."""
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("folder", help="of a training: runs/NAME")
     parser.add_argument("file", nargs="?", help="UTF-8 text, one sentence per line (default: standard input)")
     args = parser.parse_args(argv)

@@ -110,7 +110,7 @@ def visible(word: str) -> str:
 def main(argv: list[str] | None = None) -> dict[str, np.ndarray]:
     """Write the picture, and return the maps in it."""
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("folder", help="of a training: runs/NAME")
     parser.add_argument("--sentence", type=utf8_text, default=SENTENCE, help="what the model reads")
     parser.add_argument("--layer", type=positive_int, default=1, help="recurrent layer to look into")

@@ -69,7 +69,7 @@ def show(step: int, recited: list[tuple[list[int], np.ndarray]]) -> None:
 def main(argv: list[str] | None = None) -> int | None:
     """Train until both sequences are recited without a mistake; return the steps that it took, None if too many."""
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument(
         "--sequences", type=numbers, nargs=2, metavar="NUMBERS", default=SEQUENCES, help="that begin differently"
     )

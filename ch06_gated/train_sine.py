@@ -112,7 +112,7 @@ def plot_waves(panels: dict[str, tuple[np.ndarray, np.ndarray]], path: str | Pat
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Train both networks; return the mean squared error of each when it runs free."""
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("--cycles", type=number(int, 1), default=100, help="cycles of 50 steps to train on")
     parser.add_argument("--batch-size", type=positive_int, default=10, help="windows side by side, N")
     parser.add_argument("--time-size", type=positive_int, default=50, help="steps that gradients reach back, T")

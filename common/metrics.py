@@ -127,7 +127,7 @@ class Perplexity(MeanLoss):
 
     def short_line(self, record: Record) -> str:
         found = record["train_perplexity"]
-        return f"loss {math.log(found):.3f}, perplexity {found:.1f}, {record['tokens_per_second']:,.0f} tokens/s"
+        return f"perplexity {found:.1f}, {record['tokens_per_second']:,.0f} tokens/s"
 
     def line(self, record: Record) -> str:
         parts = []

@@ -6,8 +6,10 @@ Each text is a module of this package, which is imported when the text is asked 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 from dataset.corpus import SPLITTERS, Corpus, DatasetError, Documents
@@ -29,7 +31,7 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"dataset.{name}")
 
 
-def load(name: str, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
+def load(name: str, vocab_size: int | None = 10_000, unit: str = "word") -> Corpus:
     """Load "sotu", "bungo", "ptb", "wikitext2", or the UTF-8 text file of that path.
 
     ``vocab_size`` is the number of words to keep, the most frequent ones; ptb and wikitext2 keep all of theirs.
@@ -49,6 +51,7 @@ def load(name: str, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
         return _module("bungo").load_corpus(vocab_size)
     if name == "sotu":
         return _module("sotu").load(vocab_size, unit)
+    _check_is_file(name, [*_SPLIT_TEXTS, "bungo", "sotu"])
     return _module("text_file").load(name, vocab_size, unit)
 
 
@@ -64,7 +67,16 @@ def load_documents(name: str) -> Documents:
         return _module(name).load()
     if name == "sotu":
         return _module("sotu").load_documents()
+    _check_is_file(name, ["bungo", "jawiki", "sotu"])
     return _module("documents").load_file(name)
+
+
+def _check_is_file(name: str, texts: list[str]) -> None:
+    """Raise a DatasetError, with what the user may have meant, if there is no such file or folder."""
+    if not Path(name).exists():
+        near = difflib.get_close_matches(str(name), texts, 1)
+        guess = f"; did you mean {near[0]}?" if near else f"; texts that need no file are {', '.join(texts)}"
+        raise DatasetError(f"cannot read {name}: there is no such file{guess}")
 
 
 def splitter(name: str, unit: str = "word") -> Callable[[str], list[str]]:

@@ -36,7 +36,7 @@ def load() -> Documents:
     return split_groups("bungo", _chapters())
 
 
-def load_corpus(vocab_size: int = 10_000) -> Corpus:
+def load_corpus(vocab_size: int | None = 10_000) -> Corpus:
     """Load the verses as one text of characters, one verse per line: 90 % training, 5 % validation, 5 % test."""
     lines = [split_characters(verse) for chapter in _chapters() for verse in chapter]
     return split_lines("bungo", lines, vocab_size, "char")

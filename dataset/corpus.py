@@ -48,6 +48,18 @@ class Corpus:
             digest.update(ids.astype("<i4").tobytes())
         return digest.hexdigest()
 
+    def in_vocabulary(self, id_to_word: list[str]) -> Corpus:
+        """The same text in another vocabulary, such as that of a trained model; words that it lacks become ``<unk>``.
+
+        Raises DatasetError if there are such words, but no ``<unk>``.
+        """
+        word_to_id = {word: i for i, word in enumerate(id_to_word)}
+        new = np.array([word_to_id.get(word, word_to_id.get(UNK, -1)) for word in self.id_to_word], np.int32)
+        splits = [new[ids] for ids in (self.train, self.valid, self.test)]
+        if any((ids < 0).any() for ids in splits):
+            raise DatasetError(f"{self.name} has words that are not in the vocabulary, and the vocabulary has no {UNK}")
+        return Corpus(self.name, *splits, id_to_word, self.separator)
+
 
 @dataclass
 class Documents:
@@ -105,8 +117,8 @@ SPLITTERS = {"word": split_words, "char": split_characters}
 SEPARATORS = {"word": " ", "char": ""}  # what stands between two of them in print
 
 
-def build_vocabulary(lines: Iterable[list[str]], size: int, repeated: bool = False) -> list[str]:
-    """``<unk>``, ``<eos>`` and the ``size`` most frequent words; ties go to the word that comes first.
+def build_vocabulary(lines: Iterable[list[str]], size: int | None, repeated: bool = False) -> list[str]:
+    """``<unk>``, ``<eos>`` and the ``size`` most frequent words, or all; ties go to the word that comes first.
 
     ``repeated`` leaves out words that occur once, so that the model learns what to expect of ``<unk>``: all words of
     the validation and test text that are not in this one become that word. A text so short that these are more than a
@@ -116,7 +128,7 @@ def build_vocabulary(lines: Iterable[list[str]], size: int, repeated: bool = Fal
     has_unk = counts.pop(UNK, 0) > 0
     counts.pop(EOS, None)
     once = sum(count == 1 for count in counts.values())
-    if repeated and not has_unk and 5 * once <= counts.total():
+    if repeated and size is not None and not has_unk and 5 * once <= counts.total():
         size = min(size, len(counts) - once)
     return [UNK, EOS, *(word for word, _ in counts.most_common(size))]
 
@@ -136,11 +148,15 @@ def make_corpus(
     train: list[list[str]],
     valid: list[list[str]],
     test: list[list[str]],
-    vocab_size: int,
+    vocab_size: int | None,
     unit: str,
     repeated: bool = False,
 ) -> Corpus:
-    """Make a corpus of three splits, lines of words; the vocabulary is that of the training split."""
-    id_to_word = build_vocabulary(train, vocab_size, repeated)
+    """Make a corpus of three splits, lines of words.
+
+    The vocabulary is that of the training split; if ``vocab_size`` is None, it has all words of all splits.
+    """
+    counted = train if vocab_size is not None else [*train, *valid, *test]
+    id_to_word = build_vocabulary(counted, vocab_size, repeated)
     word_to_id = {word: i for i, word in enumerate(id_to_word)}
     return Corpus(name, *(to_ids(lines, word_to_id) for lines in (train, valid, test)), id_to_word, SEPARATORS[unit])

@@ -23,7 +23,7 @@ _ERAS = {"1790-1849": 0, "1850-1899": 1850, "1900-1949": 1900, "1950-": 1950}
 _PARAGRAPH = 20
 
 
-def load(vocab_size: int = 10_000, unit: str = "word") -> Corpus:
+def load(vocab_size: int | None = 10_000, unit: str = "word") -> Corpus:
     """Load all splits, and keep the ``vocab_size`` most frequent words, or characters, of the training split."""
     split_line = SPLITTERS[unit]
     splits = ([split_line(line) for line in paragraphs] for paragraphs in _paragraphs().values())

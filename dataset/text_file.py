@@ -11,7 +11,7 @@ from dataset.corpus import SPLITTERS, Corpus, DatasetError, make_corpus
 from dataset.decoding import decode_utf8
 
 
-def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corpus:
+def load(path: str | Path, vocab_size: int | None = 10_000, unit: str = "word") -> Corpus:
     """Load a UTF-8 text file: the first 90 % for training, the next 5 % for validation, the last 5 % for testing.
 
     Lines stay whole and in order. Characters (``unit="char"``) include all spaces and empty lines; words do not.
@@ -36,7 +36,7 @@ def load(path: str | Path, vocab_size: int = 10_000, unit: str = "word") -> Corp
     return split_lines(Path(path).stem, lines, vocab_size, unit, repeated=True)
 
 
-def split_lines(name: str, lines: list[list[str]], vocab_size: int, unit: str, repeated: bool = False) -> Corpus:
+def split_lines(name: str, lines: list[list[str]], vocab_size: int | None, unit: str, repeated: bool = False) -> Corpus:
     """Make a corpus of lines that are split into words: 90 % for training, 5 % for validation, 5 % for testing.
 
     At least three lines must have words. An empty line is in the same split as the line before it.

@@ -59,7 +59,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
 def main(argv: list[str] | None = None) -> None:
     """Run notebooks, write them, and print the seconds that each took."""
     use_utf8()
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("sources", nargs="*", type=Path, metavar="NAME.py", help="of notebooks; all if none is given")
     args = parser.parse_args(argv)
     for source in args.sources or sources():

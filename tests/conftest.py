@@ -45,6 +45,13 @@ def data_dir():
     return Path(folder)
 
 
+# The scripts whose trainings have a folder.
+FOLDERS = {f"ch05_rnn.{name}" for name in ("train_rnnlm", "train_sentence_rnnlm", "train_classifier")} | {
+    *("ch06_gated.memorize", "ch06_gated.train_lstm_lm", "ch06_gated.train_gru_lm", "ch06_gated.train_char_lm"),
+    *("ch06_gated.train_better_lstm_lm", "ch06_gated.train_sentence_lstm_lm", "ch06_gated.train_classifier"),
+}
+
+
 @pytest.fixture
 def error_line(capsys):
     """A function that runs what must end with exit code 2, and returns the one line that it prints to stderr."""
@@ -69,6 +76,8 @@ def run(tmp_path, monkeypatch, capsys):
 
     def call(main, *options):
         capsys.readouterr()
+        if main.__module__ in FOLDERS and not {"--resume", "--overwrite"} & set(options):
+            options = (*options, "--overwrite")  # what an earlier call in this test has left
         value = main([str(option) for option in options])
         return value, capsys.readouterr().out
 

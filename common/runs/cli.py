@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +18,51 @@ INTERRUPTED = 130  # the exit code that shells expect after Ctrl-C
 PIPE_CLOSED = 141  # exit code, as a shell gives it for a program that the signal SIGPIPE has ended
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser that shows defaults in its help and errors in one line, with exit code 2."""
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keep lines of examples as they are, and say nothing of a default that is none."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        plain = action.default is None or action.default is False or action.default in ("", [])
+        return action.help if plain else super()._get_help_string(action)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser that shows defaults in its help and errors in one line, with exit code 2.
+
+    ``description`` is the docstring of a script: its first line, and its lines of commands, are what ``-h`` shows.
+    """
+
+    def __init__(self, description: str, **kwargs: Any) -> None:
+        first, *others = description.strip().splitlines()
+        examples = "\n".join(
+            line for line in others if line.lstrip().startswith(("python ", "echo ", "pip ", "mpiexec "))
+        )
+        how = {"formatter_class": _HelpFormatter, "allow_abbrev": False, **kwargs}
+        super().__init__(description=first, epilog=f"examples:\n{examples}" if examples else None, **how)
+
+    def hide(self, actions: list[argparse.Action]) -> None:
+        """Leave options out of ``--help``, and show them with ``--help-all``."""
+        hidden = [(action, action.help) for action in actions]
+        for action in actions:
+            action.help = argparse.SUPPRESS
+
+        class HelpAll(argparse.Action):
+            def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+                for action, text in hidden:
+                    action.help = text
+                parser.print_help()
+                parser.exit()
+
+        self.add_argument("--help-all", action=HelpAll, nargs=0, help=f"show {len(hidden)} more options, and exit")
 
     def error(self, message: str) -> None:
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}{self._guess(message)}\n")
+
+    def _guess(self, message: str) -> str:
+        """An option that the user may have meant by the first one that is not known."""
+        match = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        near = difflib.get_close_matches(match[1], self._option_string_actions, 1) if match else []
+        return f"; did you mean {near[0]}?" if near else ""
 
     @contextmanager
     def reporting_errors(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from common.recurrent_lm import RecurrentLm
 from common.runs.checkpoint import Checkpoint
 from common.runs.cli import OneLineParser, use_utf8
 from common.runs.distributed import DataParallel, MpiUnavailable, launched
-from common.runs.folder import prepare_run_folder
+from common.runs.folder import check_resumed, make_run_folder, write_options
 from common.runs.options import (
     OPTIMIZERS,
     Groups,
@@ -53,7 +53,7 @@ def train(
     use_utf8()
     text, model_group, *others = task_class.groups
     groups = text, model_options or model_group, *others, StoppingOptions
-    parser = OneLineParser(description=description.splitlines()[0])
+    parser = OneLineParser(description=description)
     add_options(parser, groups, name)
     parser.set_defaults(**{**task_class.defaults, **(defaults or {})})
     with join_processes(parser, groups, argv) as parallel, parser.reporting_errors():
@@ -73,12 +73,14 @@ def train(
             training.epochs = max(1, round(training.steps / len(batches)))
         trainer = folder = None
         if training.epochs or resumed:
-            folder = Path(options.stopping.resume or Path("runs") / (options.output.name or f"{name}-{task.name}"))
             made = {"model": model_class.__name__, "arguments": task.arguments}
             recorded = {**options.as_dict(), **made, **task.checksums}
             parallel.wait()  # until all processes have read what is replaced now
+            folder = find_folder(options, name, task.name, parallel)
+            if resumed:
+                check_resumed(folder, recorded, options.began_with, changeable_options(groups))
             if parallel.is_main:
-                prepare_run_folder(folder, recorded, options.began_with, changeable_options(groups))
+                write_options(folder, recorded)
                 task.save_vocabulary(folder)
         print(task.summary(model))
         if training.epochs:
@@ -118,7 +120,23 @@ def train(
         result = task.report(model, trainer, folder if parallel.is_main else None)
         if folder is not None and parallel.is_main:
             print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+            if trainer.interrupted:
+                print(f"to go on: python {sys.argv[0]} --resume {folder}")
+            elif task.next_command:
+                print(f"next: python {task.next_command.format(folder=folder)}")
         return result
+
+
+def find_folder(options: Options, name: str, text: str, parallel: SingleProcess) -> Path:
+    """The folder that is resumed, or a new one; only the main process makes it and writes to it."""
+    if options.stopping.resume is not None:
+        return Path(options.stopping.resume)
+    output, default = options.output, f"{name}-{text}"
+    if not parallel.is_main:
+        return Path("runs") / (output.name or default)
+    if output.quick and output.name is None:  # it has a folder of its own, for the last one
+        return make_run_folder(f"{default}-quick", default, overwrite=True)
+    return make_run_folder(output.name, default, output.overwrite)
 
 
 def count(n: int, what: str) -> str:

@@ -129,7 +129,7 @@ def check_folders(problems: list[str]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Print the report; return the number of problems."""
     use_utf8()
-    OneLineParser(prog="python -m common.doctor", description=__doc__.splitlines()[0]).parse_args(argv)
+    OneLineParser(prog="python -m common.doctor", description=__doc__).parse_args(argv)
     problems: list[str] = []
     for check in (check_versions, check_blas, check_gpu, check_folders):
         check(problems)

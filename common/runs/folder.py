@@ -12,10 +12,9 @@ first, the warm-up that is kept in its folder.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +27,9 @@ from dataset.decoding import decode_utf8
 from dataset.text_file import read_json
 from dataset.tokenizer import CharTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 
-# What a run leaves in its folder besides its options; what is needed to use the weights is a vocabulary or a tokenizer.
+# What a run leaves in its folder; what is needed to use the weights is the options and a vocabulary or a tokenizer.
 RESULTS = (
+    "options.json",
     *("best_weights.npz", "checkpoint.npz", "history.csv", "learning_curve.png", "confusion_matrix.png"),
     *("vocabulary.json", "warm_up.json", SentencePieceTokenizer.file_name, CharTokenizer.file_name),
 )
@@ -37,62 +37,55 @@ RESULTS = (
 Models = dict[str, type[Model]]  # by the names of their classes
 
 
-def prepare_run_folder(
-    folder: Path, options: dict[str, object], began_with: dict[str, object] | None, changeable: list[str]
-) -> None:
-    """Make the folder, delete what an earlier run has left in it, and write the options.
+def make_run_folder(name: str | None, default: str, overwrite: bool) -> Path:
+    """Make the folder of a new training: runs/NAME or, without a name, the first of runs/DEFAULT, runs/DEFAULT-2, ...
 
-    A run that is resumed keeps what it has left, and must have the options that it ``began_with`` but for changeable
-    ones. If it has not, or if the earlier run is one of another text or model, a ValueError is raised before that.
+    With ``overwrite``, what an earlier training has left there is deleted. Otherwise a ValueError is raised if a
+    training is in runs/NAME, and one in runs/DEFAULT is passed by.
     """
-    if began_with is not None:
-        for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
-            if key not in changeable and options.get(key) != began_with[key]:
-                raise ValueError(
-                    f"the training in {folder} began with {key} = {began_with[key]}, "
-                    f"and cannot go on with {key} = {options.get(key)}"
-                )
-    else:
-        check_earlier_run(folder, options)
+    k = 1
+    while True:
+        folder = Path("runs") / (name or (default if k == 1 else f"{default}-{k}"))
         folder.mkdir(parents=True, exist_ok=True)
-        for result in RESULTS:
-            (folder / result).unlink(missing_ok=True)
+        if overwrite:
+            for result in RESULTS:
+                (folder / result).unlink(missing_ok=True)
+            return folder
+        if not any((folder / result).exists() for result in RESULTS):
+            with (
+                suppress(FileExistsError),
+                open(folder / "options.json", "x"),
+            ):  # of two that start at once, one gets it
+                return folder
+        if name is not None:
+            raise ValueError(
+                f"{folder} holds a training: give this one another --name, replace that one with --overwrite, or go on "
+                f"with it: --resume {folder}"
+            )
+        k += 1
+
+
+def check_resumed(
+    folder: Path, options: dict[str, object], began_with: dict[str, object], changeable: list[str]
+) -> None:
+    """Raise ValueError unless the options are those with which the training began, but for changeable ones."""
+    for key in sorted(began_with, key=lambda key: key != "model"):  # of another model, all is different
+        if key not in changeable and options.get(key) != began_with[key]:
+            raise ValueError(
+                f"the training in {folder} began with {key} = {began_with[key]}, "
+                f"and cannot go on with {key} = {options.get(key)}"
+            )
+
+
+def weights_file(path: str | Path) -> Path:
+    """The file of the best weights, given it or the folder of its run."""
+    path = Path(path)
+    return path / "best_weights.npz" if path.is_dir() else path
+
+
+def write_options(folder: Path, options: dict[str, object]) -> None:
     with atomic_write(folder / "options.json") as file:  # a kill leaves the old options whole
         file.write((json.dumps(options, indent=2) + "\n").encode())
-
-
-def check_earlier_run(folder: Path, options: dict[str, object]) -> None:
-    """Raise ValueError if the folder holds a run of another kind than these options make."""
-    if not any((folder / name).exists() for name in ("options.json", *RESULTS)):
-        return
-    try:
-        found = difference(dict(read_json(folder / "options.json")), options)
-    except (OSError, ValueError, TypeError):
-        found = "of what its options.json does not say"
-    if found is not None:
-        raise ValueError(
-            f"{folder} holds a training {found}, and this one would replace it: say where else to write with --name, "
-            "or delete the folder"
-        )
-
-
-def difference(earlier: dict[str, object], options: dict[str, object]) -> str | None:
-    """In what an earlier run is of another kind; None if it is not: it may have other sizes, or another seed."""
-    if earlier.get("corpus_sha256") != options.get("corpus_sha256"):
-        # The checksum is that of the text as it was cut and numbered. Cut otherwise, it is the same if its files are.
-        files, other_files = (
-            [os.path.abspath(str(run.get(key))) for key in ("corpus", "train_file", "test_file")]
-            for run in (earlier, options)
-        )
-        cuts = "unit", "vocab_size", "max_words", "max_documents", "max_texts"
-        same_files = files == other_files
-        if not same_files or all(str(earlier.get(key)) == str(options.get(key)) for key in cuts):
-            text = earlier.get("train_file") or earlier.get("corpus")
-            return f"on another text, {text}{' as it was then' if same_files else ''}"
-    for key in ("model", "unit", "tokenizer"):
-        if earlier.get(key) != options.get(key):
-            return f"with another {key}, {earlier.get(key)}"
-    return "of full size, not a --quick one" if options.get("quick") and not earlier.get("quick") else None
 
 
 @dataclass
@@ -196,7 +189,7 @@ def load_run(folder: str | Path, models: Models) -> Run | SentenceRun:
             raise ValueError(f"{folder} has another tokenizer than that of the training")
         vocab_size = tokenizer.vocab_size
     else:
-        id_to_word = _read_vocabulary(folder / "vocabulary.json")
+        id_to_word = read_vocabulary(folder / "vocabulary.json")
         vocab_size = len(id_to_word)
     if options["arguments"]["vocab_size"] != vocab_size:
         raise ValueError(f"{folder}: options.json and the vocabulary differ in the number of words")
@@ -235,7 +228,7 @@ def make_model(options: dict[str, object], models: Models, weights: Path) -> Mod
     return models[options["model"]](**arguments)
 
 
-def _read_vocabulary(path: Path) -> list[str]:
+def read_vocabulary(path: Path) -> list[str]:
     id_to_word = read_json(path)
     if not isinstance(id_to_word, list) or not all(isinstance(word, str) for word in id_to_word):
         raise ValueError(f"{path} is not a list of words")

@@ -16,6 +16,8 @@ from common.optimizer import SGD, Adam, AdamW, Momentum
 from common.runs.checkpoint import read_options
 from common.runs.cli import OneLineParser, fraction, non_negative_int, number, positive_float, positive_int, utf8_text
 from common.runs.distributed import launched
+from common.runs.folder import weights_file
+from dataset.text_file import read_json
 from dataset.tokenizer import TOKENIZERS
 
 OPTIMIZERS = {
@@ -125,6 +127,7 @@ class TrainingOptions:
     seed: int = option(0, "seed of all random numbers", non_negative_int)
     gpu: bool = flag("train on an NVIDIA GPU with CuPy", changeable=True)
     optimizer: str = "adam"
+    weights: str | None = None
     lr_decay: float = 1.0
     decay_after: int | None = None
     schedule: str = "plateau"
@@ -167,7 +170,12 @@ class LanguageModelTrainingOptions(TrainingOptions):
         "share each batch with the other processes that mpiexec has started: mpiexec -n 4 python SCRIPT --mpi",
         changeable=True,
     )
-    weights: str | None = option(None, "start from the weights in this .npz file", metavar="FILE")
+    weights: str | None = option(
+        None,
+        "start from the best weights of this run, with its vocabulary and sizes, on its text or another: to train "
+        "further or, with --epochs 0, to measure",
+        metavar="FOLDER",
+    )
 
 
 @dataclass
@@ -204,7 +212,10 @@ class ClassifierTrainingOptions(TrainingOptions):
 
 @dataclass
 class OutputOptions:
-    name: str | None = option(None, "results go to runs/NAME, in place of an earlier run's [{name}-CORPUS]")
+    name: str | None = option(
+        None, "results go to runs/NAME [{name}-CORPUS or, if that is taken, {name}-CORPUS-2, ...]"
+    )
+    overwrite: bool = flag("replace an earlier training of that name")
     quick: bool = flag("a tiny model on a little text, to see it run in seconds")
 
 
@@ -231,7 +242,7 @@ class ClassifierOutputOptions(OutputOptions):
 class StoppingOptions:
     resume: str | None = option(
         None,
-        "continue the training whose checkpoint is in this folder, with its options; only {changeable} may be changed",
+        "continue the training whose checkpoint is in this folder, with its options, of which some may be changed",
         metavar="FOLDER",
     )
     checkpoint_seconds: float = option(
@@ -265,23 +276,33 @@ class Options:
         return {name: x for group in groups for name, x in asdict(group).items() if name != "resume"}
 
 
+# The options that ``--help`` shows; the rest are for ``--help-all``.
+_USUAL = {
+    *("corpus", "unit", "tokenizer", "train_file", "test_file", "vocab_size", "wordvec_size", "hidden_size", "layers"),
+    *("dropout", "epochs", "batch_size", "lr", "seed", "gpu", "weights", "name", "quick", "samples", "text", "resume"),
+    *("bidirectional", "texts"),
+}
+
 Groups = tuple[type, ...]  # the dataclasses of text, model, training, output, stopping
 Values = dict[str, object]  # of options, by name
 
 
 def add_options(parser: OneLineParser, groups: Groups, name: str) -> None:
     """Add the options of all groups; results of the training go to runs/NAME-CORPUS."""
-    changeable = ", ".join(f"--{key.replace('_', '-')}" for key in changeable_options(groups))
+    rare = []
     for title, group in zip(("text", "model", "training", "output", "stopping and resuming"), groups):
         place = parser.add_argument_group(title)
         for each in fields(group):
             if "how" in each.metadata:
                 how = dict(each.metadata["how"])
-                how["help"] = how["help"].replace("{name}", name).replace("{changeable}", changeable)
+                how["help"] = how["help"].replace("{name}", name)
                 default = [] if each.default == () else each.default
-                place.add_argument("--" + each.name.replace("_", "-"), default=default, **how)
+                action = place.add_argument("--" + each.name.replace("_", "-"), default=default, **how)
+                if each.name not in _USUAL:
+                    rare.append(action)
             else:
                 parser.set_defaults(**{each.name: each.default})
+    parser.hide(rare)
 
 
 def changeable_options(groups: Groups) -> list[str]:
@@ -297,8 +318,12 @@ def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None,
         with parser.reporting_errors():
             began_with = read_options(args.resume)
             args = parser.parse_args([*command_line(parser, began_with), *argv])
-    elif args.quick:
-        parser.set_defaults(**quick)
+    else:
+        if args.quick:
+            parser.set_defaults(**quick)
+        if args.weights is not None:
+            with parser.reporting_errors():
+                parser.set_defaults(**options_of_weights(args.weights, groups))
         args = parser.parse_args(argv)
     if launched() > 1 and not args.mpi:
         together = "let them train together with --mpi, or start one"
@@ -310,6 +335,19 @@ def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None,
         group(**{each.name: getattr(args, each.name) for each in fields(group)}) for group in groups
     )
     return Options(text, model, training, output, stopping, began_with)
+
+
+def options_of_weights(weights: str, groups: Groups) -> Values:
+    """What the run that has left these weights says of the model, and of how it splits a text."""
+    path = weights_file(weights).parent / "options.json"
+    if not path.exists():
+        return {}
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it has no options")
+    _, model, *_ = groups
+    names = {each.name for each in fields(model)} | {"unit", "tokenizer"}
+    return {name: value for name, value in found.items() if name in names}
 
 
 def command_line(parser: OneLineParser, options: dict[str, object]) -> list[str]:

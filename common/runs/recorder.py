@@ -17,6 +17,8 @@ from common.metrics import Record, Recorder
 from common.runs.checkpoint import Checkpoint
 from common.trainer import Batches, Trainer
 
+_BAR = "{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"  # fits into 80 columns
+
 
 class RunRecorder(Recorder):
     """Writes all that a training leaves to the folder of its checkpoint.
@@ -36,7 +38,7 @@ class RunRecorder(Recorder):
 
     def __enter__(self) -> RunRecorder:
         self._stack = ExitStack()
-        self.bar = self._stack.enter_context(tqdm(unit="step", disable=None, dynamic_ncols=True))
+        self.bar = self._stack.enter_context(tqdm(unit="step", disable=None, dynamic_ncols=True, bar_format=_BAR))
         self.pressed = self._stack.enter_context(deferred_interrupt())
         return self
 
@@ -44,7 +46,8 @@ class RunRecorder(Recorder):
         self._stack.__exit__(*error)
 
     def begin(self, trainer: Trainer, batches: Batches, max_epoch: int) -> None:
-        self.epochs_left = max_epoch
+        self.epochs_left, self.steps_left = max_epoch, max_epoch * len(batches) - batches.position
+        self.timed = (trainer.seconds, self.steps_left)
         self.bar.total = max_epoch * len(batches) - batches.position
         if trainer.parallel.is_main:
             with open(self.history_path, "w", encoding="utf-8", newline="") as file:
@@ -54,10 +57,23 @@ class RunRecorder(Recorder):
 
     def after_step(self, trainer: Trainer, batches: Batches) -> bool:
         self.bar.update()
+        self.steps_left -= 1
+        self.tell_how_long(trainer.seconds)
         end, due = trainer.parallel.any(self.pressed(), self.checkpoint.due)
         if end or due:
             self.checkpoint.save(trainer, batches)
         return end
+
+    def tell_how_long(self, seconds: float) -> None:
+        """After three seconds, once, estimate how long the training will take."""
+        if self.timed is None or seconds - self.timed[0] < 3:
+            return
+        began, steps = self.timed
+        minutes = self.steps_left * (seconds - began) / (steps - self.steps_left) / 60
+        self.timed = None
+        if minutes > 0.2:
+            how_long = f"{minutes:.0f} min" if minutes >= 1.5 else f"{60 * minutes:.0f} s"
+            self.print(f"about {how_long} to go at most; Ctrl-C ends the training and keeps the best weights")
 
     def add(self, trainer: Trainer, record: Record) -> None:
         if trainer.parallel.is_main:

@@ -20,12 +20,12 @@ from common.generation import generate
 from common.metrics import Accuracy, MeanLoss, Perplexity, Record
 from common.model import LanguageModel, Model
 from common.runs import options as opt
-from common.runs.folder import Run, SentenceRun
+from common.runs.folder import Run, SentenceRun, read_vocabulary, weights_file
 from common.runs.options import Groups, Options, Values
 from common.runs.plotting import new_figure, plot_learning_curve, save_figure
 from common.trainer import Batches, Trainer
 from dataset import ag_news, sotu
-from dataset.corpus import EOS, Corpus
+from dataset.corpus import EOS, UNK, Corpus
 from dataset.documents import Documents
 from dataset.labelled import LabelledText, LabelledTexts
 from dataset.tokenizer import SPECIAL, TOKENIZERS, Tokenizer, WordTokenizer, load_tokenizer
@@ -43,6 +43,7 @@ class Task:
     metric: MeanLoss = Perplexity()
     verbose = True  # print one line per epoch
     dout = 1.0  # factor of the gradient
+    next_command = ""  # what a user may want to do with the model
     name: str  # of the text
     tokenizer: Tokenizer
     arguments: dict[str, object]  # of the model
@@ -95,6 +96,7 @@ def sample(run: Run | SentenceRun, output: opt.SampleOptions, rng: np.random.Gen
 class TextTask(Task):
     """A language model on one long text."""
 
+    next_command = "ch06_gated/generate_text.py {folder}"
     groups = opt.TextOptions, opt.ModelOptions, opt.TextTrainingOptions, opt.WatchOptions
     quick: ClassVar[Values] = {
         **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 500, "max_words": 20_000},
@@ -103,26 +105,31 @@ class TextTask(Task):
 
     def read_text(self) -> None:
         text, training = self.options.text, self.options.training
-        self.corpus = corpus = dataset.load(text.corpus, text.vocab_size, text.unit)
+        self.corpus = corpus = self.load_corpus()
         for split in ("train", "valid", "test"):
             setattr(corpus, split, getattr(corpus, split)[: text.max_words])
         print(
             f"corpus {corpus.name}: {len(corpus.train):,} words to train, {len(corpus.valid):,} valid, "
             f"{len(corpus.test):,} test, vocabulary {len(corpus.id_to_word):,}, sha256 {corpus.sha256[:12]}"
         )
+        if training.weights is not None:
+            unknown = float((corpus.test == corpus.word_to_id.get(UNK)).mean())
+            print(f"in the vocabulary of {training.weights}, {unknown:.1%} of the words to test are {UNK}")
         self.name, self.checksums = corpus.name, {"corpus_sha256": corpus.sha256}
         self.arguments = {"vocab_size": len(corpus.id_to_word), **asdict(self.options.model)}
         self.dout = float(training.time_size if training.loss == "sum" else 1)
 
+    def load_corpus(self) -> Corpus:
+        """Read the text; weights that exist already need it in the vocabulary beside them."""
+        text, resume, weights = self.options.text, self.options.stopping.resume, self.options.training.weights
+        path = (weights_file(weights or "").parent if resume is None else Path(resume)) / "vocabulary.json"
+        if weights is None or not path.exists():
+            return dataset.load(text.corpus, text.vocab_size, text.unit)
+        return dataset.load(text.corpus, None, text.unit).in_vocabulary(read_vocabulary(path))
+
     def load_weights(self, model: LanguageModel) -> None:
-        """Load weights; refuse those that were trained on other words, if their vocabulary lies beside them."""
-        if self.options.training.weights is None:
-            return
-        path = Path(self.options.training.weights)
-        vocabulary = path.parent / "vocabulary.json"
-        if vocabulary.exists() and vocabulary.read_text(encoding="utf-8") != json_lines(self.corpus.id_to_word):
-            raise ValueError(f"{path} was trained with another vocabulary, {vocabulary}, than that of {self.name}")
-        model.load(path)
+        if self.options.training.weights is not None:
+            model.load(weights_file(self.options.training.weights))
 
     def summary(self, model: LanguageModel) -> str:
         return f"{super().summary(model)}, optimizer {self.options.training.optimizer}"
@@ -140,18 +147,22 @@ class TextTask(Task):
                 (folder / name).write_text(json_lines(words), encoding="utf-8")
 
     def callback(self, model: LanguageModel) -> Callable[[Record], None] | None:
-        """With ``--watch``, print each record, and let the model write."""
-        if not self.options.output.watch:
-            return None
+        """Let the model write after a tenth and a third of the training or, with ``--watch``, at each record."""
+        output, epochs = self.options.output, self.options.training.epochs
         rng = np.random.default_rng(self.options.training.seed)  # another one, so that the training stays the same
-        run = self.run(model)
+        run, moments = self.run(model), [epochs / 10, epochs / 3]
 
-        def watch(record: Record) -> None:
-            train = record["train_perplexity"]
-            tqdm.write(f"step {record['iteration']:6d}  train perplexity {train:8.2f}{self.bits_per_character(train)}")
-            tqdm.write(f"> {sample(run, self.options.output, rng)}")
+        def write(record: Record) -> None:
+            train, inside = record["train_perplexity"], record["epoch"] % 1 > 0
+            if output.watch and inside:  # after an epoch, there is the line of the epoch
+                bits = self.bits_per_character(train)
+                tqdm.write(f"step {record['iteration']:6d}  train perplexity {train:8.2f}{bits}")
+            due = [moment for moment in moments if record["epoch"] >= moment]
+            if output.samples and (output.watch or due):
+                tqdm.write(f"> {sample(run, output, rng)}")
+            moments[: len(due)] = []
 
-        return watch
+        return write
 
     def report(self, model: LanguageModel, trainer: Trainer | None, folder: Path | None) -> float:
         draw_learning_curve(model, trainer, folder)
@@ -190,6 +201,7 @@ def json_lines(words: list[str]) -> str:
 class DocumentTask(Task):
     """A language model on documents of many lengths, each read from ``<s>`` to ``</s>``, from a state of zeros."""
 
+    next_command = "ch06_gated/generate_text.py {folder}"
     groups = opt.DocumentOptions, opt.ModelOptions, opt.DocumentTrainingOptions, opt.SampleOptions
     defaults: ClassVar[Values] = {
         **{"wordvec_size": 256, "hidden_size": 256, "dropout": 0.2, "batch_size": 32, "time_size": 100},
@@ -222,7 +234,7 @@ class DocumentTask(Task):
         """Train a tokenizer on the training split; for weights that exist already, load the one beside them."""
         text, resume, weights = self.options.text, self.options.stopping.resume, self.options.training.weights
         if resume is not None or weights is not None:
-            tokenizer = load_tokenizer(Path(weights).parent if resume is None else Path(resume))
+            tokenizer = load_tokenizer(weights_file(weights).parent if resume is None else Path(resume))
         else:
             tokenizer = TOKENIZERS[text.tokenizer].train(self.documents.train, text.vocab_size)
         print(f"tokenizer {type(tokenizer).__name__}: {tokenizer.vocab_size:,} tokens, sha256 {tokenizer.sha256[:12]}")
@@ -230,7 +242,7 @@ class DocumentTask(Task):
 
     def load_weights(self, model: LanguageModel) -> None:
         if self.options.training.weights is not None:
-            model.load(self.options.training.weights)
+            model.load(weights_file(self.options.training.weights))
 
     def make_batches(self, model: LanguageModel) -> tuple[SentenceBatches, SentenceBatches]:
         # The validation set stays in the order of the text and is not sorted: the mean over windows depends on it.
@@ -274,6 +286,7 @@ class DocumentTask(Task):
 class ClassificationTask(Task):
     """A classifier of texts."""
 
+    next_command = "ch06_gated/classify.py {folder} texts.txt"
     groups = opt.LabelledTextOptions, opt.ClassifierOptions, opt.ClassifierTrainingOptions, opt.ClassifierOutputOptions
     quick: ClassVar[Values] = {"max_texts": 1000, "vocab_size": 2000, "epochs": 2, "lr": 0.005}
     metric = Accuracy()

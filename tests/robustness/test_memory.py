@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ch06_gated.models import load_run
-from common.runs.folder import _read_vocabulary
+from common.runs.folder import read_vocabulary
 from dataset import ag_news, documents, jawiki, text_file, word_vectors
 from dataset.corpus import EOS
 from dataset.tokenizer import SPECIAL, SentencePieceTokenizer, load_tokenizer
@@ -119,7 +119,7 @@ LOADERS = {
     "vectors": (lambda path: word_vectors.load_vectors(path, WANTED), 50, "vectors.txt", VECTORS),
     "passages": (jawiki.read, 40, "passages.json", PASSAGES),
     "tokenizer": (lambda path: load_tokenizer(path.parent), 40, "tokenizer.json", TOKENIZERS),
-    "vocabulary": (_read_vocabulary, 40, "vocabulary.json", VOCABULARIES),
+    "vocabulary": (read_vocabulary, 40, "vocabulary.json", VOCABULARIES),
     "options": (lambda path: load_run(path.parent), 40, "options.json", JSONS),
 }
 WANTED = different(20_000, LATIN)

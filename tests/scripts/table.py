@@ -36,17 +36,18 @@ DOCUMENTS = [*BATCH, "--max-documents", 40, "--tokenizer", "word"]
 LABELLED = [*SIZE, "--max-texts", 20, "--epochs", 1, "--dropout", 0.2, "--text", "the state of the union"]
 LABELLED += ["--checkpoint-seconds", 0]  # after each step
 
-MODEL = "wordvec-size hidden-size layers dropout locked-dropout tie-weights init-range "
+MODEL = "wordvec-size hidden-size layers dropout locked-dropout weight-drop word-dropout tie-weights init-range "
 LSTM, GRU = "forget-bias peepholes ", "reset-after "
 STOPPING = "resume checkpoint-seconds skip-bad-steps "
 TRAINING = "epochs batch-size time-size optimizer lr lr-decay decay-after patience max-grad eval-interval seed gpu "
-TRAINING += "mpi weights name samples sample-words temperature quick " + STOPPING
+TRAINING += "schedule warmup mpi weights overwrite name samples sample-words temperature quick " + STOPPING
 ONE_TEXT = "corpus unit vocab-size max-words loss restart watch " + MODEL + TRAINING
 MANY = "corpus tokenizer vocab-size max-documents padded bucketed " + MODEL + TRAINING
 CLASSES = "corpus train-file test-file vocab-size max-texts wordvec-size hidden-size layers bidirectional pool dropout "
-CLASSES += "embeddings fixed-embedding epochs batch-size padded lr max-grad patience seed gpu name text quick " + (
-    STOPPING
+CLASSES += (
+    "embeddings fixed-embedding epochs batch-size padded lr max-grad patience seed gpu name overwrite text quick "
 )
+CLASSES += STOPPING
 
 TOKENIZED = sorted(({*RESULTS} - {"vocabulary.json", "warm_up.json"}) | {"tokenizer.json"})
 CLASSIFIED = sorted(({*TOKENIZED} - {"learning_curve.png"}) | {"confusion_matrix.png"})
@@ -93,10 +94,10 @@ SCRIPTS = {
     ),
     "ch06_gated/memorize.py": Script(
         "corpus texts longest tokenizer vocab-size wordvec-size hidden-size batch-size epochs lr max-grad patience "
-        "close interval seed gpu name quick " + STOPPING,
+        "close interval seed gpu name overwrite quick " + STOPPING,
         ["--corpus", "text.txt", *SIZE, "--texts", 9, "--epochs", 4, "--interval", 2],
         [*WORD, "--texts", 9],
-        folder="memorize",
+        folder="memorize-text",
         results=TOKENIZED,
         figure=("in the end  loss ", 0.2, 0.5),
     ),
@@ -186,6 +187,10 @@ BAD_VALUES = {
     "seed": ["-1", "luck", ""],
     "samples": ["-1", "some"],
     "patience": ["-1", "some"],
+    "warmup": ["-1", "some"],
+    "schedule": ["steps", ""],
+    "weight-drop": ["1", "-0.1", "nan", "some"],
+    "word-dropout": ["1", "-0.1", "nan", "some"],
     "unit": ["sentence", ""],
     "optimizer": ["rmsprop", ""],
     "loss": ["median", ""],
@@ -209,7 +214,7 @@ def call(capsys, script, *options, name="x"):
     capsys.readouterr()
     options = ["--quick", *SCRIPTS[script].small, *options]
     if "name" in SCRIPTS[script].options.split():
-        options += ["--name", name]
+        options += ["--name", name, "--overwrite"]
     value = main_of(script)(list(map(str, options)))
     out = re.sub(r"  [\d,]+ tokens/s|  GPU memory [^\n]*held", "", capsys.readouterr().out)
     return value, out.replace(f"runs/{name}", "runs/NAME"), weights(name)

@@ -66,7 +66,7 @@ def quick(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("quick")
     chapter = "ch05_rnn" if request.param.startswith("rnn") else "ch06_gated"
     ended = run_script(f"{chapter}/train_classifier.py", "--quick", "--text", "the Soviet Union", folder=folder)
-    return SimpleNamespace(ended=ended, output=ended.stdout, folder=folder / "runs" / f"{request.param}-sotu")
+    return SimpleNamespace(ended=ended, output=ended.stdout, folder=folder / "runs" / f"{request.param}-sotu-quick")
 
 
 def test_quick_ends_well_learns_and_leaves_its_results(quick):

@@ -19,7 +19,7 @@ from common.runs.cli import (
 
 
 def parse(convert, text):
-    parser = OneLineParser(prog="prog")
+    parser = OneLineParser("What it does.", prog="prog")
     parser.add_argument("--size", type=convert)
     return parser.parse_args([f"--size={text}"]).size
 
@@ -79,16 +79,16 @@ def test_what_is_not_finite_is_refused(error_line, convert, text):
 
 
 def test_an_unknown_option_is_one_line(error_line):
-    line = error_line(OneLineParser(prog="prog").parse_args, ["--colour"])
+    line = error_line(OneLineParser("What it does.", prog="prog").parse_args, ["--colour"])
     assert line == "prog: error: unrecognized arguments: --colour"
 
 
 def test_an_argument_of_two_lines_is_still_one_line(error_line):
-    error_line(OneLineParser(prog="prog").parse_args, ["--two\nlines"])
+    error_line(OneLineParser("What it does.", prog="prog").parse_args, ["--two\nlines"])
 
 
 def test_help_shows_defaults(capsys):
-    parser = OneLineParser(prog="prog", description="What it does.")
+    parser = OneLineParser("What it does.", prog="prog")
     parser.add_argument("--size", type=positive_int, default=35, help="how large")
     with pytest.raises(SystemExit) as stop:
         parser.parse_args(["--help"])
@@ -108,7 +108,7 @@ def test_help_shows_defaults(capsys):
 )
 def test_what_a_user_can_mend_becomes_one_line(error_line, error):
     def run():
-        with OneLineParser(prog="prog").reporting_errors():
+        with OneLineParser("What it does.", prog="prog").reporting_errors():
             raise error
 
     line = error_line(run)
@@ -119,12 +119,12 @@ def test_what_a_user_can_mend_becomes_one_line(error_line, error):
 
 @pytest.mark.parametrize("error", [KeyError("bug"), TypeError("bug"), RuntimeError("bug"), KeyboardInterrupt()])
 def test_mistakes_of_the_program_stay_tracebacks(error):
-    with pytest.raises(type(error)), OneLineParser(prog="prog").reporting_errors():
+    with pytest.raises(type(error)), OneLineParser("What it does.", prog="prog").reporting_errors():
         raise error
 
 
 def test_without_an_error_nothing_is_reported(capsys):
-    with OneLineParser(prog="prog").reporting_errors():
+    with OneLineParser("What it does.", prog="prog").reporting_errors():
         pass
     assert capsys.readouterr() == ("", "")
 

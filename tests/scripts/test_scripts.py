@@ -41,7 +41,12 @@ def test_help_names_every_option(script, capsys):
         main_of(script)(["--help"])
     assert stop.value.code == 0
     described = re.findall(r"^  --([\w-]+)", capsys.readouterr().out, re.MULTILINE)
-    assert sorted(described) == sorted(SCRIPTS[script].options.split())
+    if "help-all" in described:  # the usual options alone
+        assert 10 <= len(described) <= 20
+        with pytest.raises(SystemExit):
+            main_of(script)(["--help-all"])
+        described = re.findall(r"^  --([\w-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert sorted({*described} - {"help-all"}) == sorted(SCRIPTS[script].options.split())
 
 
 @each_that_trains
@@ -53,13 +58,14 @@ def test_quick_in_a_process_of_a_poor_locale(script, tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     if table.folder is not None:
-        results = working / "runs" / table.folder
+        name = f"{table.folder}-quick" if "overwrite" in table.options else table.folder
+        results = working / "runs" / name
         assert sorted(path.name for path in results.iterdir()) == sorted(table.results)
         for picture in results.glob("*.png"):
             picture = imread(picture)
             assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 10  # something is drawn
     if "results in" in ended.stdout:
-        assert f"results in {Path('runs', table.folder)}: {', '.join(table.results)}\n" in ended.stdout
+        assert f"results in {Path('runs', name)}: {', '.join(table.results)}\n" in ended.stdout
     if table.figure is not None:
         pattern, low, high = table.figure
         *_, last = re.findall(rf"^{pattern}(\d+\.\d+)", ended.stdout, re.MULTILINE)
@@ -108,6 +114,7 @@ def test_every_option_with_a_value_has_bad_values_in_the_table():
         "locked-dropout",
         "tie-weights",
         "peepholes",
+        "overwrite",
     }
     flags |= {"reset-after", "bidirectional", "fixed-embedding", "skip-bad-steps", "show", "keep-going"}
     text = {"corpus", "name", "weights", "resume", "text", "output", "train-file", "test-file", "embeddings", "prompt"}

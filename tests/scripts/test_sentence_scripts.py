@@ -57,7 +57,7 @@ def test_quick_trains_on_japanese(tmp_path, script, name):
     ended = run_script(script, "--quick", folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
-    folder = tmp_path / "runs" / f"{name}-bungo"
+    folder = tmp_path / "runs" / f"{name}-bungo-quick"
     assert sorted(path.name for path in folder.iterdir()) == [*RESULTS, "tokenizer.model"]
     first, second = map(float, valid_perplexities(ended.stdout))
     assert 2000 > first > second > 50  # one that has learnt nothing is as unsure as of all 2,000 tokens

@@ -34,6 +34,7 @@ from common.batching import OffsetBatches
 from common.evaluation import evaluate, perplexity
 from common.metrics import Perplexity
 from common.optimizer import SGD
+from dataset.corpus import split_words
 
 BOTH = pytest.mark.parametrize("main", [train_rnnlm.main, train_custom_loop.main], ids=["rnnlm", "custom_loop"])
 
@@ -45,7 +46,9 @@ def quick(tmp_path_factory):
     """One run of ``train_rnnlm.py --quick``."""
     folder = tmp_path_factory.mktemp("quick")
     ended = run_script("train_rnnlm.py", "--quick", folder=folder)
-    return SimpleNamespace(ended=ended, output=ended.stdout, folder=folder, results=folder / "runs" / "rnnlm-sotu")
+    return SimpleNamespace(
+        ended=ended, output=ended.stdout, folder=folder, results=folder / "runs" / "rnnlm-sotu-quick"
+    )
 
 
 def test_history_is_what_was_printed(quick):
@@ -80,11 +83,10 @@ def test_same_seed_same_perplexities_in_another_process(quick, tmp_path):
 
 
 def test_weights_of_a_run_give_its_test_perplexity_again(quick, run):
-    sizes = ["--wordvec-size", 32, "--hidden-size", 32, "--vocab-size", 500, "--max-words", 20_000]
-    weights = ["--weights", quick.results / "best_weights.npz"]
-    _, output = run(train_rnnlm.main, *weights, *sizes, "--epochs", 0, "--seed", 7)
-    assert printed("test perplexity ", output) == printed("test perplexity ", quick.output)
-    assert "epoch" not in output
+    for weights in (quick.results / "best_weights.npz", quick.results):  # which know the sizes and the vocabulary
+        _, output = run(train_rnnlm.main, "--weights", weights, "--max-words", 20_000, "--epochs", 0, "--seed", 7)
+        assert printed("test perplexity ", output) == printed("test perplexity ", quick.output)
+        assert "epoch" not in output
 
 
 def test_training_goes_on_from_weights(run, text):
@@ -162,7 +164,7 @@ def test_japanese_by_character(tmp_path):
     [sample] = re.findall(r"^> (.*)$", ended.stdout, re.MULTILINE)
     assert sample
     assert set(sample) <= set("吾輩は猫である。名前はまだ無い。")  # printed as they are, even in an ASCII locale
-    vocabulary = json.loads((tmp_path / "runs/rnnlm-neko/vocabulary.json").read_text(encoding="utf-8"))
+    vocabulary = json.loads((tmp_path / "runs/rnnlm-neko-quick/vocabulary.json").read_text(encoding="utf-8"))
     assert "猫" in vocabulary
 
 
@@ -444,12 +446,24 @@ def test_a_pickle_as_weights_is_not_loaded(load_weights, tmp_path):
     assert not Path("intruded").exists()
 
 
-def test_weights_that_were_trained_on_other_words(run, text, tmp_path, error_line):
+def test_another_text_is_read_in_the_vocabulary_of_the_weights(run, text, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text(text.read_text(encoding="utf-8").replace("cat", "cow"), encoding="utf-8")
-    run(train_rnnlm.main, "--corpus", text, *SMALL)
-    options = ["--corpus", other, *SMALL, "--weights", "runs/rnnlm-text/best_weights.npz"]
-    assert "was trained with another vocabulary" in error_line(train_rnnlm.main, list(map(str, options)))
+    run(train_rnnlm.main, "--corpus", text, *SMALL, "--name", "first")
+    options = ["--corpus", other, "--weights", "runs/first", "--epochs", 2, "--name", "second"]
+    _, output = run(train_rnnlm.main, *options)
+    words = [
+        json.loads(Path("runs", name, "vocabulary.json").read_text(encoding="utf-8")) for name in ("first", "second")
+    ]
+    assert words[0] == words[1]
+    assert "cow" not in words[0]
+    lines = other.read_text(encoding="utf-8").splitlines()
+    [share] = re.findall(r"in the vocabulary of runs/first, (\S+)% of the words to test are <unk>", output)
+    cows = [word == "cow" for line in lines[-len(lines) // 20 :] for word in [*split_words(line), "<eos>"]]
+    assert float(share) == pytest.approx(100 * sum(cows) / len(cows), abs=1)
+    resumed, _ = run(train_rnnlm.main, "--resume", "runs/second", "--epochs", 3)
+    whole, _ = run(train_rnnlm.main, *options[:4], "--epochs", 3, "--name", "whole")
+    assert resumed == whole
 
 
 @pytest.mark.parametrize("name", [".", "missing.npz"])
