@@ -46,8 +46,10 @@ def test_folders_of_the_map_exist():
 
 def test_options_of_the_commands_exist():
     for script in set(re.findall(r"python ((?:ch0\d|benchmarks)\S+\.py)", README)):
-        command = [sys.executable, ROOT / script, "--help"]
-        options = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
+        options = ""
+        for which in ("--help", "--help-all"):  # a script of few options has no --help-all
+            command = [sys.executable, ROOT / script, which]
+            options += subprocess.run(command, capture_output=True, encoding="utf-8", check=which == "--help").stdout
         for line in re.findall(rf"python {re.escape(script)}((?:.*\\\n)*.*)", README):
             for option in re.findall(r"--[a-z-]+", line):
                 assert option in options, (script, option)
