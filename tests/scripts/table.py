@@ -41,8 +41,8 @@ LSTM, GRU = "forget-bias peepholes ", "reset-after "
 STOPPING = "resume checkpoint-seconds skip-bad-steps "
 TRAINING = "epochs batch-size time-size optimizer lr lr-decay decay-after patience max-grad eval-interval seed gpu "
 TRAINING += "schedule warmup mpi weights overwrite name samples sample-words temperature quick " + STOPPING
-ONE_TEXT = "corpus unit vocab-size max-words loss restart watch " + MODEL + TRAINING
-MANY = "corpus tokenizer vocab-size max-documents padded bucketed " + MODEL + TRAINING
+ONE_TEXT = "corpus unit encoding vocab-size max-words loss restart watch " + MODEL + TRAINING
+MANY = "corpus tokenizer encoding vocab-size max-documents padded bucketed " + MODEL + TRAINING
 CLASSES = "corpus train-file test-file vocab-size max-texts wordvec-size hidden-size layers bidirectional pool dropout "
 CLASSES += (
     "embeddings fixed-embedding epochs batch-size padded lr max-grad patience seed gpu name overwrite text quick "
@@ -103,6 +103,7 @@ SCRIPTS = {
     ),
     "ch06_gated/sentence_probability.py": Script(""),
     "ch06_gated/show_gates.py": Script("sentence layer units output show"),
+    "ch06_gated/train_series.py": Script("column season hidden-size steps lr seed output"),
     "ch06_gated/train_better_lstm_lm.py": Script(
         ONE_TEXT + LSTM,
         [*TEXT, "--optimizer", "adam"],
@@ -174,7 +175,18 @@ BAD_VALUES = {
         ["sample-words", "length", "texts", "top-k", "units", "layer", "windows", "train-words"], NOT_POSITIVE
     ),
     **dict.fromkeys(
-        ["sentences", "update-every", "show-every", "max-steps", "longest", "interval", "free-cycles"], NOT_POSITIVE
+        [
+            "sentences",
+            "update-every",
+            "show-every",
+            "max-steps",
+            "longest",
+            "interval",
+            "free-cycles",
+            "season",
+            "steps",
+        ],
+        NOT_POSITIVE,
     ),
     "epochs": [*NOT_POSITIVE, "1.5"],
     **dict.fromkeys(["lr", "max-grad", "temperature", "init-range", "close"], POSITIVE),
