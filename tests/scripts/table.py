@@ -92,6 +92,9 @@ SCRIPTS = {
         "show quick",
         ["--corpus", "text.txt", *SIZE, "--time-size", 4],
     ),
+    "ch06_gated/colour_text.py": Script("text by unit output"),
+    "ch06_gated/compare_runs.py": Script("output"),
+    "ch06_gated/word_map.py": Script("top output"),
     "ch06_gated/memorize.py": Script(
         "corpus texts longest tokenizer vocab-size wordvec-size hidden-size batch-size epochs lr max-grad patience "
         "close interval seed gpu name overwrite quick " + STOPPING,
@@ -185,6 +188,7 @@ BAD_VALUES = {
             "free-cycles",
             "season",
             "steps",
+            "top",
         ],
         NOT_POSITIVE,
     ),
@@ -199,6 +203,7 @@ BAD_VALUES = {
     "seed": ["-1", "luck", ""],
     "samples": ["-1", "some"],
     "patience": ["-1", "some"],
+    "by": ["colour", ""],
     "warmup": ["-1", "some"],
     "schedule": ["steps", ""],
     "weight-drop": ["1", "-0.1", "nan", "some"],
