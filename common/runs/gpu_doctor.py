@@ -39,11 +39,11 @@ extern "C" __global__ void busy(long long cycles) {
 
 def parity() -> Iterator[Row]:
     """Each layer, optimizer and model on both sides."""
-    print(f"{'largest difference from NumPy, of the largest element':56s}float32             float64")
-    print(f"{'':56s}forward   backward  forward   backward")
+    print("largest difference from NumPy, relative to the largest element of an array\n")
+    print("float32             float64\nforward   backward  forward   backward")
     for row in gpu_parity.compare():
         figures = [f"{row[dtype][way]:<10.1e}" for dtype in gpu_parity.TOLERANCE if dtype in row for way in row[dtype]]
-        print(f"{row['name']:56s}{''.join(figures)}")
+        print(f"{''.join(figures):40s}{row['name']}")
         yield row
 
 
@@ -62,13 +62,13 @@ def waiting(cupy: ModuleType) -> Iterator[Row]:
         train_step(model, *last)  # no more kernels than the queue of a GPU holds
         waits = bool(done.done)
         stream.synchronize()
-        print(f"{case!s:56s}{'waits' if waits else 'does not wait'}")
+        print(f"{'waits' if waits else 'does not wait':20s}{case}")
         yield {"name": str(case), "error": "waits for the GPU in a step" if waits else None}
 
 
 def trainings() -> Iterator[Row]:
     """A short training of each script that takes ``--gpu``, in a folder that is then deleted."""
-    print(f"\n{'a short training on the GPU':56s}seconds   result")
+    print("\na short training on the GPU\n\nseconds   result")
     with tempfile.TemporaryDirectory() as folder, in_folder(folder):
         rng = np.random.default_rng(0)
         lines = [" ".join(rng.choice(list("abcdefgh"), 5)) for _ in range(300)]
@@ -84,7 +84,7 @@ def trainings() -> Iterator[Row]:
             if row["result"] is not None and not np.isfinite(row["result"]):
                 row["error"] = f"ends with {row['result']}"
             result = "" if row["result"] is None else f"{row['result']:.4g}"
-            print(f"{row['name']:56s}{row['seconds']:<10.1f}{result}")
+            print(f"{row['seconds']:<10.1f}{result:10s}{row['name']}")
             yield row
 
 
