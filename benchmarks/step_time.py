@@ -16,6 +16,7 @@ the highest that the process reached, less what it had with libraries and text l
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -188,6 +189,17 @@ def bare_products(config: Config, _: Words, gpu: bool) -> Step:
 IMPLEMENTATIONS = {"ours": our_step, "torch": torch_step, "products": bare_products}
 
 
+def has_torch(gpu: bool) -> bool:
+    """Whether PyTorch is installed and, if it is to, can use the GPU."""
+    if importlib.util.find_spec("torch") is None:
+        return False
+    if not gpu:  # it is not imported here: a new process counts the memory of the one that starts it as its own
+        return True
+    import torch
+
+    return torch.cuda.is_available()
+
+
 class Cycle:
     """Batches, again and again."""
 
@@ -267,11 +279,11 @@ def work(name: str, config: Config, gpu: bool, pipe: Connection) -> None:
     pipe.send(gpu_memory_mb(name) if gpu else memory_mb()[1] - before)
 
 
-def measure(config: Config, rounds: int, gpu: bool) -> dict:
+def measure(config: Config, names: list[str], rounds: int, gpu: bool) -> dict:
     """Let the implementations take turns; return medians, ratios and memory."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
-    for name in IMPLEMENTATIONS:
+    for name in names:
         pipes[name], theirs = context.Pipe()
         processes.append(context.Process(target=work, args=(name, config, gpu, theirs), daemon=True))
         processes[-1].start()
@@ -293,14 +305,15 @@ def measure(config: Config, rounds: int, gpu: bool) -> dict:
         ratios = [ours / theirs for ours, theirs in zip(turns["ours"], turns[other])]
         return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
 
-    return {
+    result = {
         "config": asdict(config),
         "milliseconds": {name: 1000 * statistics.median(values) for name, values in turns.items()},
-        "ours_to_torch": ratio("torch"),
         "ours_to_products": ratio("products"),
         "peak_mb": memory,
-        "peak_ours_to_torch": memory["ours"] / memory["torch"],
     }
+    if "torch" in names:
+        result |= {"ours_to_torch": ratio("torch"), "peak_ours_to_torch": memory["ours"] / memory["torch"]}
+    return result
 
 
 HEADER = """\
@@ -312,11 +325,15 @@ def row(config: Config, result: dict) -> str:
     def spread(ratio: dict[str, float]) -> str:
         return f"**{ratio['median']:.2f}** ({ratio['min']:.2f}-{ratio['max']:.2f})"
 
-    ms = result["milliseconds"]
-    numbers = [f"{ms[name]:.3g}" if ms[name] < 100 else f"{ms[name]:.0f}" for name in ("ours", "torch", "products")]
-    peak = result["peak_mb"]
-    numbers += [spread(result["ours_to_torch"]), spread(result["ours_to_products"])]
-    numbers += [f"{peak['ours']:.0f}", f"{peak['torch']:.0f}", f"**{result['peak_ours_to_torch']:.2f}**"]
+    def ms(name: str) -> str:
+        figure = result["milliseconds"][name]
+        return f"{figure:.3g}" if figure < 100 else f"{figure:.0f}"
+
+    peak, torch = result["peak_mb"], "torch" in result["peak_mb"]
+    numbers = [ms("ours"), ms("torch") if torch else "-", ms("products")]
+    numbers += [spread(result["ours_to_torch"]) if torch else "-", spread(result["ours_to_products"])]
+    numbers += [f"{peak['ours']:.0f}"]
+    numbers += [f"{peak['torch']:.0f}", f"**{result['peak_ours_to_torch']:.2f}**"] if torch else ["-", "-"]
     return f"| {config} | {' | '.join(numbers)} |"
 
 
@@ -339,7 +356,9 @@ def main() -> None:
     from importlib.metadata import version
 
     machine = f"{platform.machine()}, {args.threads} threads, Python {platform.python_version()}"
-    machine += f", NumPy {version('numpy')}, PyTorch {version('torch')}"
+    machine += f", NumPy {version('numpy')}"
+    names = [name for name in IMPLEMENTATIONS if name != "torch" or has_torch(args.gpu)]
+    machine += f", PyTorch {version('torch')}" if "torch" in names else ", without PyTorch"
     if args.gpu:
         from common.backend import require_gpu
 
@@ -349,7 +368,7 @@ def main() -> None:
     print(f"{machine}; medians of {args.rounds} rounds\n\n{HEADER}", flush=True)
     results = []
     for name in args.configs or CONFIGS:
-        results.append(measure(CONFIGS[name], args.rounds, args.gpu))
+        results.append(measure(CONFIGS[name], names, args.rounds, args.gpu))
         print(row(CONFIGS[name], results[-1]), flush=True)
     if args.json:
         args.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n", encoding="utf-8")

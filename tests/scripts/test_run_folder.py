@@ -32,7 +32,9 @@ def test_the_second_training_gets_a_folder_of_its_own(script, folder, capsys):
     train(main, *options)
     first = left(name)
     train(main, *options, "--seed", 1)
-    assert f"results in runs/{name}-2: " in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"runs/{name} holds another training; the results of this one go to runs/{name}-2\n" in output
+    assert f"results in runs/{name}-2: " in output
     train(main, *options, "--quick")
     train(main, *options, "--quick")  # which takes the place of the first quick one
     train(main, *options, "--seed", 2)

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from helpers import (
 )
 
 import dataset
-from ch05_rnn import train_custom_loop, train_rnnlm
+from ch05_rnn import train_custom_loop, train_rnnlm, train_sentence_rnnlm
 from ch05_rnn.simple_rnnlm import SimpleRnnlm
 from common.batching import OffsetBatches
 from common.evaluation import evaluate, perplexity
@@ -95,6 +96,56 @@ def test_training_goes_on_from_weights(run, text):
     weights = Path("runs/same/best_weights.npz")
     end, _ = run(train_rnnlm.main, *options, "--epochs", 5, "--weights", weights)
     assert end < start
+
+
+# A script, its options, and into what it splits a line of a text to measure.
+LANGUAGE_MODELS = {
+    "words": (train_rnnlm.main, [], lambda line: [*split_words(line), "<eos>"]),
+    "characters": (train_rnnlm.main, ["--unit", "char"], lambda line: [*line, "<eos>"]),
+    "sentences": (train_sentence_rnnlm.main, ["--tokenizer", "word"], split_words),
+}
+
+
+@pytest.fixture(params=LANGUAGE_MODELS)
+def tuning(request, run, text):
+    """A script, options that train on with another text, its split lines, and what the first run measures there."""
+    main, options, split = LANGUAGE_MODELS[request.param]
+    run(main, "--corpus", text, *SMALL, *options, "--name", "first", "--samples", 0)
+    other = write_text(text.with_name("other.txt"), seed=1)
+    lines = other.read_text(encoding="utf-8").replace("mice", "ξ").splitlines()
+    other.write_text("\n".join(lines), encoding="utf-8")
+    options = ["--corpus", other, "--batch-size", 4, "--lr", 0.01, "--samples", 1, "--weights", "runs/first"]
+    measured, _ = run(main, *options, "--epochs", 0)
+    return main, options, [split(line) for line in lines], measured
+
+
+def test_a_run_goes_on_with_another_text_in_its_vocabulary(tuning, run):
+    main, options, lines, before = tuning
+    after, output = run(main, *options, "--epochs", 2, "--name", "second")
+    assert after < before
+    first, second = (next(Path("runs", name).glob("[vt]o*.json")).read_text("utf-8") for name in ("first", "second"))
+    assert first == second
+    assert "ξ" not in first
+    share = re.search(r"in the vocabulary of runs/first, (\S+)% of the text to measure is <unk>\n", output)[1]
+    units = [unit for line in lines[-len(lines) // 20 :] for unit in line]
+    assert float(share) == pytest.approx(100 * units.count("ξ") / len(units), abs=1)
+    assert len(re.findall("^> ", output, re.MULTILINE)) == 2  # on the way, and at the end
+    whole, _ = run(main, *options, "--epochs", 3, "--name", "whole")
+    shutil.rmtree("runs/first")  # which is not needed to go on
+    resumed, _ = run(main, "--resume", "runs/second", "--epochs", 3)
+    assert resumed == whole
+
+
+def test_what_contradicts_the_weights_is_one_line(tuning, error_line):
+    main, options, _, _ = tuning
+    options = list(map(str, options))
+    for option, value in {"hidden-size": "9", "layers": "2", "vocab-size": "5", "weights": "runs/none"}.items():
+        assert f"--{option} " in error_line(main, [*options, f"--{option}={value}"])
+    if "sentence" not in main.__module__:
+        unit = json.loads(Path("runs/first/options.json").read_text())["unit"]
+        other = {"word": "char", "char": "word"}[unit]
+        assert f"--unit must be that of runs/first, {unit}: " in error_line(main, [*options, "--unit", other])
+    assert [path.name for path in Path("runs").iterdir()] == ["first"]
 
 
 def test_measuring_writes_nothing(run, text):
@@ -444,26 +495,6 @@ def test_a_pickle_as_weights_is_not_loaded(load_weights, tmp_path):
         np.save(file, np.array([Intruder()], dtype=object), allow_pickle=True)
     load_weights((tmp_path / "evil.pickle").read_bytes())
     assert not Path("intruded").exists()
-
-
-def test_another_text_is_read_in_the_vocabulary_of_the_weights(run, text, tmp_path):
-    other = tmp_path / "other.txt"
-    other.write_text(text.read_text(encoding="utf-8").replace("cat", "cow"), encoding="utf-8")
-    run(train_rnnlm.main, "--corpus", text, *SMALL, "--name", "first")
-    options = ["--corpus", other, "--weights", "runs/first", "--epochs", 2, "--name", "second"]
-    _, output = run(train_rnnlm.main, *options)
-    words = [
-        json.loads(Path("runs", name, "vocabulary.json").read_text(encoding="utf-8")) for name in ("first", "second")
-    ]
-    assert words[0] == words[1]
-    assert "cow" not in words[0]
-    lines = other.read_text(encoding="utf-8").splitlines()
-    [share] = re.findall(r"in the vocabulary of runs/first, (\S+)% of the words to test are <unk>", output)
-    cows = [word == "cow" for line in lines[-len(lines) // 20 :] for word in [*split_words(line), "<eos>"]]
-    assert float(share) == pytest.approx(100 * sum(cows) / len(cows), abs=1)
-    resumed, _ = run(train_rnnlm.main, "--resume", "runs/second", "--epochs", 3)
-    whole, _ = run(train_rnnlm.main, *options[:4], "--epochs", 3, "--name", "whole")
-    assert resumed == whole
 
 
 @pytest.mark.parametrize("name", [".", "missing.npz"])
