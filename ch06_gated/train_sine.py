@@ -5,7 +5,7 @@
 Two ways to the same end. The network 1-5-1 (one number in, five units, one number out) reads the wave as one long
 sequence: its state goes on from window to window. The network 1-2-1 reads windows that begin anywhere, each from a
 state of zeros, and has to find out in each where on the wave it is. Both learn to say the next number, and then hear
-nothing but what they say themselves.
+nothing but what they say themselves. For numbers of your own, see train_series.py.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-import ch06_gated  # noqa: F401 - it makes sure of the packages
-from common.backend import Array, get_array_module, require_gpu, to_cpu, to_float64, to_floats
+from ch06_gated.number_lstm import free_run, make_network
+from common.backend import Array, get_array_module, require_gpu, to_float64, to_floats
 from common.batching import OffsetBatches
 from common.model import Model
 from common.optimizer import Adam
-from common.recurrent_lm import InitialWeights
 from common.runs.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
 from common.runs.plotting import new_figure, save_figure
-from common.time_layers import TimeAffine, TimeLSTM, TimeMeanSquaredError
 
 STEPS_A_CYCLE = 50
 
@@ -37,19 +35,6 @@ def sine(cycles: int) -> np.ndarray:
     """sin(2π t / 50) for the steps t of some cycles, (50 · cycles, 1)."""
     t = np.arange(STEPS_A_CYCLE * cycles, dtype=np.float32)[:, None]
     return np.sin(t * (2 * math.pi / STEPS_A_CYCLE))
-
-
-def make_network(hidden_size: int, init_range: float, rng: np.random.Generator) -> Model:
-    """TimeLSTM → TimeAffine, one number in and one out, with mean squared error as the loss."""
-    H, init = hidden_size, InitialWeights(np.float32)
-    lstm_Wx = init.normal("lstm_Wx", (1, 4 * H), std=1)
-    lstm_Wh = init.normal("lstm_Wh", (H, 4 * H), std=1)
-    affine_W = init.normal("affine_W", (H, 1), std=1)
-    lstm = TimeLSTM(lstm_Wx, lstm_Wh, init.zeros("lstm_b", 4 * H), stateful=True)
-    affine = TimeAffine(affine_W, init.zeros("affine_b", 1))
-    model = Model([lstm, affine], TimeMeanSquaredError())
-    init.draw(model.parameters, rng, init_range)
-    return model
 
 
 def random_windows(xs: Array, ts: Array, batch_size: int, time_size: int, rng: np.random.Generator) -> Iterator:
@@ -79,17 +64,6 @@ def train(model: Model, wave: np.ndarray, windows: str, args: argparse.Namespace
         if (epoch + 1) % max(1, args.epochs // 5) == 0:
             [error] = to_floats(total / len(in_order))
             print(f"  epoch {epoch + 1:4d}  mean squared error, one step ahead {error:.2e}")
-
-
-def free_run(model: Model, context: np.ndarray, steps: int) -> np.ndarray:
-    """Let the network hear numbers, (T, 1), and go on by itself: what it says, (steps, 1)."""
-    generated = []
-    with model.evaluating():
-        (x,) = model.asarrays(context[None])
-        for _ in range(steps):
-            x = model.predict(x)[:, -1:]
-            generated.append(to_cpu(x)[0, 0])
-    return np.array(generated)
 
 
 def plot_waves(panels: dict[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:

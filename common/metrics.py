@@ -61,6 +61,7 @@ class MeanLoss:
     """What a Trainer records of any model: the mean loss."""
 
     fields: tuple[str, ...] = ("epoch", "iteration", "train_loss", "lr", "seconds")
+    ties_improve = False  # whether of two epochs with the same figure the second is the better one
 
     def is_finite(self, loss: Array | float) -> bool:
         return math.isfinite(loss)
@@ -143,6 +144,7 @@ class Accuracy(MeanLoss):
     """Accuracy of a classifier. That of training is of each text with the weights before its step."""
 
     fields = ("epoch", "iteration", "train_loss", "train_accuracy", "valid_accuracy", "seconds")
+    ties_improve = True  # the answers are the same, but surer
 
     def correct(self, model: Model, t: Array) -> Array | float:
         return (model.loss_layer.y.argmax(axis=1) == t).sum()

@@ -294,21 +294,30 @@ class WeightDrop(Layer):
     def __init__(self, layer: TimeRecurrent, p: float, rng: numpy.random.Generator | None = None) -> None:
         self.Wh = layer.Wh
         self.layer, self.dropout = layer, Dropout(p, rng)
+        self.dropped: Parameter | None = None  # W̃h, made once
         self.set_parameters(layer.parameters)
 
     def forward(self, xs: Sequences) -> Sequences:
         """Map xs, (N, T, D), to the states after each step, hs, (N, T, H)."""
         self.remember()
-        vars(self.layer)["Wh"] = Parameter(self.dropout.forward(self.Wh.data), self.Wh.name)
+        W = self.dropout.forward(self.Wh.data)
+        if W is self.Wh.data:  # nothing is dropped, as in evaluation
+            vars(self.layer)["Wh"] = self.Wh
+        else:
+            if self.dropped is None or get_array_module(self.dropped.data) is not get_array_module(W):
+                self.dropped = Parameter(W, self.Wh.name)
+            self.dropped.data = W
+            vars(self.layer)["Wh"] = self.dropped
         return self.layer.forward(xs)
 
     def backward(self, dhs: Sequences) -> Sequences:
         """Map dhs, (N, T, H), to dxs, (N, T, D)."""
         self.recall()
-        dropped = self.layer.Wh
-        dropped.is_stale = True
+        used = self.layer.Wh
+        used.is_stale = True
         dxs = self.layer.backward(dhs)
-        self.Wh.add_grad(self.dropout.backward(dropped.grad))
+        if used is not self.Wh:
+            self.Wh.add_grad(self.dropout.backward(used.grad))
         return dxs
 
 

@@ -275,7 +275,7 @@ class Trainer:
         if valid is not None:
             measured, score = self.metric.of_validation(self.model, valid, self.parallel)
             record.update(measured)
-            improved = score < self.best
+            improved = score <= self.best if self.metric.ties_improve else score < self.best
             if improved:
                 self._recorder.best(self)
                 self.best, self.best_epoch = score, self.epoch

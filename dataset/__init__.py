@@ -31,7 +31,7 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"dataset.{name}")
 
 
-def load(name: str, vocab_size: int | None = 10_000, unit: str = "word") -> Corpus:
+def load(name: str, vocab_size: int | None = 10_000, unit: str = "word", encoding: str | None = None) -> Corpus:
     """Load "sotu", "bungo", "ptb", "wikitext2", or the UTF-8 text file of that path.
 
     ``vocab_size`` is the number of words to keep, the most frequent ones; ptb and wikitext2 keep all of theirs.
@@ -52,10 +52,10 @@ def load(name: str, vocab_size: int | None = 10_000, unit: str = "word") -> Corp
     if name == "sotu":
         return _module("sotu").load(vocab_size, unit)
     _check_is_file(name, [*_SPLIT_TEXTS, "bungo", "sotu"])
-    return _module("text_file").load(name, vocab_size, unit)
+    return _module("text_file").load(name, vocab_size, unit, encoding)
 
 
-def load_documents(name: str) -> Documents:
+def load_documents(name: str, encoding: str | None = None) -> Documents:
     """Load "bungo", "jawiki", "sotu", or the UTF-8 file of that path, with one document per line.
 
     Raises
@@ -68,12 +68,12 @@ def load_documents(name: str) -> Documents:
     if name == "sotu":
         return _module("sotu").load_documents()
     _check_is_file(name, ["bungo", "jawiki", "sotu"])
-    return _module("documents").load_file(name)
+    return _module("documents").load_file(name, encoding)
 
 
 def _check_is_file(name: str, texts: list[str]) -> None:
     """Raise a DatasetError, with what the user may have meant, if there is no such file or folder."""
-    if not Path(name).exists():
+    if not Path(name).expanduser().exists():
         near = difflib.get_close_matches(str(name), texts, 1)
         guess = f"; did you mean {near[0]}?" if near else f"; texts that need no file are {', '.join(texts)}"
         raise DatasetError(f"cannot read {name}: there is no such file{guess}")

@@ -25,7 +25,7 @@ class Corpus:
     """A text as word ids, split into training, validation and test set, and its vocabulary.
 
     ``train``, ``valid`` and ``test`` are (n,) int32 arrays, in the order of the text. ``separator`` stands between two
-    words in print: a space, or nothing between characters.
+    words in print: a space, or nothing between characters; ``note`` is what a user should know of how it was read.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Corpus:
     test: np.ndarray
     id_to_word: list[str]
     separator: str = " "
+    note: str = ""
     word_to_id: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ def decode_utf8(data: bytes, path: str | Path | None) -> str:
     ``path`` is for messages; None stands for standard input. Raises DatasetError if the bytes are not UTF-8 text.
     """
     name, file = ("standard input", "") if path is None else (path, f" {shlex.quote(str(path))} > utf8.txt")
-    convert = f"convert it first, for example with: iconv -f {{}} -t UTF-8{file}"
+    convert = f"train on it with --encoding, or convert it first: iconv -f {{}} -t UTF-8{file}"
     if encoding := _known_encoding(data):
         raise DatasetError(f"{name} is not UTF-8 text, but {encoding}; {convert.format(encoding)}")
     if b"\0" in data:

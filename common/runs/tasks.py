@@ -24,7 +24,7 @@ from common.runs.folder import Run, SentenceRun, read_vocabulary, weights_file
 from common.runs.options import Groups, Options, Values
 from common.runs.plotting import new_figure, plot_learning_curve, save_figure
 from common.trainer import Batches, Trainer
-from dataset import ag_news, sotu
+from dataset import ag_news, sotu, table
 from dataset.corpus import EOS, UNK, Corpus
 from dataset.documents import Documents
 from dataset.labelled import LabelledText, LabelledTexts
@@ -157,6 +157,8 @@ class TextTask(LanguageModelTask):
             f"corpus {corpus.name}: {len(corpus.train):,} words to train, {len(corpus.valid):,} valid, "
             f"{len(corpus.test):,} test, vocabulary {len(corpus.id_to_word):,}, sha256 {corpus.sha256[:12]}"
         )
+        if corpus.note:
+            print(f"{corpus.name}: {corpus.note}")
         self.name, self.checksums = corpus.name, {"corpus_sha256": corpus.sha256}
         self.arguments = {"vocab_size": len(corpus.id_to_word), **asdict(self.options.model)}
         self.dout = float(training.time_size if training.loss == "sum" else 1)
@@ -166,8 +168,8 @@ class TextTask(LanguageModelTask):
         text, resume, weights = self.options.text, self.options.stopping.resume, self.options.training.weights
         path = (weights_file(weights or "").parent if resume is None else Path(resume)) / "vocabulary.json"
         if weights is None or not path.exists():
-            return dataset.load(text.corpus, text.vocab_size, text.unit)
-        corpus = dataset.load(text.corpus, None, text.unit).in_vocabulary(read_vocabulary(path))
+            return dataset.load(text.corpus, text.vocab_size, text.unit, text.encoding)
+        corpus = dataset.load(text.corpus, None, text.unit, text.encoding).in_vocabulary(read_vocabulary(path))
         self.print_unknown(corpus.test, corpus.word_to_id.get(UNK))
         return corpus
 
@@ -240,7 +242,7 @@ class DocumentTask(LanguageModelTask):
 
     def load_documents(self) -> Documents:
         text = self.options.text
-        documents = dataset.load_documents(text.corpus)
+        documents = dataset.load_documents(text.corpus, text.encoding)
         documents.train = documents.train[: text.max_documents]
         documents.valid = documents.valid[: text.max_documents]
         print(
@@ -313,10 +315,14 @@ class ClassificationTask(Task):
         self.data = data = load_texts(self.options.text)
         self.tokenizer = WordTokenizer.train([text for text, _ in data.train], self.options.text.vocab_size)
         V, classes = self.tokenizer.vocab_size, data.classes
+        for text in self.options.output.text:
+            words_of(self.tokenizer, text)  # an error now rather than after the training
         print(
             f"corpus {data.name}: {len(data.train):,} texts to train, {len(data.valid):,} valid, {len(data.test):,} "
             f"test, {len(classes)} classes, vocabulary {V:,}, sha256 {data.sha256[:12]}"
         )
+        if twice := len({text for text, _ in data.test} & {text for text, _ in data.train}):
+            print(f"{twice:,} of the texts to test are among those to train, too")
         self.name, self.checksums = data.name, {"classes": classes, "corpus_sha256": data.sha256}
         self.arguments = {"vocab_size": V, "classes": len(classes), **asdict(self.options.model)}
 
@@ -359,9 +365,14 @@ class ClassificationTask(Task):
 
 
 def load_texts(text: opt.LabelledTextOptions) -> LabelledTexts:
-    if text.corpus == "sotu" and (text.train_file or text.test_file):
-        raise ValueError("--train-file and --test-file go with --corpus ag_news")
-    data = sotu.load_eras() if text.corpus == "sotu" else ag_news.load(text.train_file, text.test_file)
+    if text.corpus == "ag_news":
+        data = ag_news.load(text.train_file, text.test_file)
+    elif text.train_file is not None:
+        data = table.load(text.train_file, text.test_file)
+    elif text.test_file is not None:
+        raise ValueError("--test-file goes with --train-file")
+    else:
+        data = sotu.load_eras()
     for split in ("train", "valid", "test"):
         part = getattr(data, split)
         if text.max_texts and text.max_texts < len(part):
@@ -372,12 +383,17 @@ def load_texts(text: opt.LabelledTextOptions) -> LabelledTexts:
 
 def print_class(model: RecurrentClassifier, tokenizer: Tokenizer, classes: list[str], text: str) -> None:
     """Print a text, its likeliest class, and the probabilities of all classes."""
+    [p] = model.probabilities([words_of(tokenizer, text)])
+    print(f"> {text}")
+    print(f"  {classes[p.argmax()]}: {', '.join(f'{name} {p_:.3f}' for name, p_ in zip(classes, p))}")
+
+
+def words_of(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """The ids of the words of a text. Raises ValueError if it has none."""
     words = tokenizer.encode(text)
     if not words:
         raise ValueError("there is no word in the text whose class is asked for")
-    [p] = model.probabilities([np.array(words, np.int32)])
-    print(f"> {text}")
-    print(f"  {classes[p.argmax()]}: {', '.join(f'{name} {p_:.3f}' for name, p_ in zip(classes, p))}")
+    return np.array(words, np.int32)
 
 
 def plot_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pooch
@@ -542,3 +543,53 @@ def test_wikitext2(data_dir):
     assert words_of(corpus.train[:7], corpus) == [EOS, "=", "Valkyria", "Chronicles", "III", "=", EOS]
     newlines = [(data_dir / "wikitext2" / f"{split}.txt").read_bytes().count(b"\n") for split in SPLITS]
     assert [int((ids == corpus.word_to_id[EOS]).sum()) for ids in splits(corpus)] == newlines
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "euc_jp", "iso2022_jp", "utf-16", "utf-16-le"])
+def test_a_text_in_a_named_encoding_is_the_same_text(load_text, text_path, encoding):
+    text = "吾輩は猫である。\n名前はまだ無い。\n" * 20
+    expected = load_text(text, unit="char")
+    text_path.write_bytes(text.encode(encoding))
+    found = text_file.load(text_path, unit="char", encoding=encoding)
+    assert (found.sha256, found.note) == (expected.sha256, "")
+
+
+def test_an_encoding_that_does_not_fit_is_refused(text_path):
+    text_path.write_bytes("猫だ。\n".encode() * 9)
+    for encoding in ("ascii", "no-such"):
+        with pytest.raises(DatasetError, match=f"as {encoding}"):
+            text_file.load(text_path, encoding=encoding)
+
+
+PROSE = "It was the best of times, and the people of the town walked slowly to the old stone bridge by the river. " * 3
+
+
+def test_lines_of_a_paragraph_that_were_broken_are_joined(load_text):
+    paragraphs = [f"{k} {PROSE}".strip() for k in range(30)]
+    wrapped = load_text("\n\n".join(textwrap.fill(paragraph, 72) for paragraph in paragraphs))
+    whole = load_text("\n".join(paragraphs))
+    assert "broken at some width" in wrapped.note
+    assert (wrapped.sha256, whole.note) == (whole.sha256, "")
+    characters = load_text("\n\n".join(textwrap.fill(paragraph, 72) for paragraph in paragraphs), unit="char")
+    assert characters.note == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Shall I compare thee to a summer's day?\nThou art more lovely and more temperate:\n\n" * 30,
+        "def f(x):\n    return [y for y in range(x) if y * y > 10 and y % 3 == 1]\n\n" * 30,
+        "吾輩は猫である。名前はまだ無い。\n\nどこで生れたかとんと見当がつかぬ。\n" * 30,
+    ],
+)
+def test_verses_code_and_lines_of_sentences_are_not_joined(load_text, text):
+    assert load_text(text).note == ""
+
+
+@pytest.mark.parametrize("unit", ["word", "char"])
+def test_a_text_of_one_line_is_cut(load_text, unit):
+    corpus = load_text("one two three four five " * 400, unit=unit)
+    assert "few lines" in corpus.note
+    assert np.mean(np.concatenate(splits(corpus)) == corpus.word_to_id[EOS]) == pytest.approx(1 / 101, rel=0.02)
+    with pytest.raises(DatasetError, match="at least 3 lines"):
+        load_text("one two three", unit=unit)

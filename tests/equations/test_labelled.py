@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from dataset import ag_news, sotu
+from dataset import ag_news, sotu, table
 from dataset.corpus import DatasetError, split_words
 from dataset.labelled import LabelledTexts
 from dataset.word_vectors import load_vectors
@@ -153,3 +153,72 @@ def test_a_missing_file_is_refused(tmp_path):
     for read in (lambda path: load_vectors(path, ["word"]), ag_news.read):
         with pytest.raises(DatasetError, match="cannot read"):
             read(tmp_path / "missing.txt")
+
+
+# Texts and classes of one's own
+
+ROWS = [("good" if k % 3 else "bad", f"text {k}") for k in range(60)]
+
+
+def written(rows, delimiter=",", header=None, order=(0, 1)):
+    lines = [*([header] if header else []), *([row[k] for k in order] for row in rows)]
+    return "".join(delimiter.join(line) + "\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        written(ROWS),
+        written(ROWS, "\t") + "\n\n",
+        written(ROWS, ";", order=(1, 0)),
+        written(ROWS, header=("Label", "Text")),
+        written(ROWS, header=("text", "label"), order=(1, 0)),
+        written([(str(k), *row) for k, row in enumerate(ROWS)], header=("id", "category", "review"), order=(0, 1, 2)),
+        "\ufeff" + "".join(f'"{label}","{text}"\r\n' for label, text in ROWS),
+    ],
+)
+def test_a_table_of_texts_and_classes_is_understood(tmp_path, content):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content.encode())
+    data = table.load(path)
+    assert (data.name, data.classes) == ("mine", ["bad", "good"])
+    numbered = [(text, int(label == "good")) for label, text in ROWS]
+    assert sorted([*data.train, *data.valid, *data.test]) == sorted(numbered)
+    assert data.valid == [numbered[k] for k in (7, 12, 22, 37, 42, 52)]  # of each class, the fifth of ten
+    assert data.test == [numbered[k] for k in (14, 27, 29, 44, 57, 59)]
+    with_test = table.load(path, path)
+    assert with_test.test == numbered
+    assert len(with_test.train) == 54
+
+
+def test_text_in_several_columns_is_joined_and_numbers_are_in_order(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("".join(f'{k % 12},"title, {k}","two\nlines"\n' for k in range(240)))
+    data = table.load(path)
+    assert data.classes == [str(k) for k in range(12)]
+    assert data.train[0] == ("title, 0 two lines", 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("one line of prose\nand another\n", "is not a table"),
+        ("a,b\na,b,c\na,b\n", "row 2 has 3 cells, and others 2"),
+        ("a,x\na,x\na,x\n", "all 3 texts are of the class 'a'"),
+        ("".join(f"{k},text {k}\n" for k in range(200)), "200 different classes in 200 lines"),
+        ("label,text\na,x\n,y\nb,z\n", "row 2 has no class"),
+        ("a,x\nb,y\na,z\n", "too short for validation"),
+    ],
+)
+def test_what_is_no_table_of_classes_is_refused(tmp_path, content, reason):
+    path = tmp_path / "x.csv"
+    path.write_text(content)
+    with pytest.raises(DatasetError, match=reason):
+        table.load(path)
+
+
+def test_a_class_of_the_test_file_alone_is_refused(tmp_path):
+    for name, label in (("train.csv", "bad"), ("test.csv", "other")):
+        (tmp_path / name).write_text(written([*ROWS[1:], (label, "x")]))
+    with pytest.raises(DatasetError, match="has the class 'other', which"):
+        table.load(tmp_path / "train.csv", tmp_path / "test.csv")

@@ -41,8 +41,8 @@ LSTM, GRU = "forget-bias peepholes ", "reset-after "
 STOPPING = "resume checkpoint-seconds skip-bad-steps "
 TRAINING = "epochs batch-size time-size optimizer lr lr-decay decay-after patience max-grad eval-interval seed gpu "
 TRAINING += "schedule warmup mpi weights overwrite name samples sample-words temperature watch quick " + STOPPING
-ONE_TEXT = "corpus unit vocab-size max-words loss restart " + MODEL + TRAINING
-MANY = "corpus tokenizer vocab-size max-documents padded bucketed " + MODEL + TRAINING
+ONE_TEXT = "corpus unit encoding vocab-size max-words loss restart " + MODEL + TRAINING
+MANY = "corpus tokenizer encoding vocab-size max-documents padded bucketed " + MODEL + TRAINING
 CLASSES = "corpus train-file test-file vocab-size max-texts wordvec-size hidden-size layers bidirectional pool dropout "
 CLASSES += (
     "embeddings fixed-embedding epochs batch-size padded lr max-grad patience seed gpu name overwrite text quick "
@@ -92,6 +92,9 @@ SCRIPTS = {
         "show quick",
         ["--corpus", "text.txt", *SIZE, "--time-size", 4],
     ),
+    "ch06_gated/colour_text.py": Script("text by unit output"),
+    "ch06_gated/compare_runs.py": Script("output"),
+    "ch06_gated/word_map.py": Script("top output"),
     "ch06_gated/memorize.py": Script(
         "corpus texts longest tokenizer vocab-size wordvec-size hidden-size batch-size epochs lr max-grad patience "
         "close interval seed gpu name overwrite quick " + STOPPING,
@@ -103,6 +106,7 @@ SCRIPTS = {
     ),
     "ch06_gated/sentence_probability.py": Script(""),
     "ch06_gated/show_gates.py": Script("sentence layer units output show"),
+    "ch06_gated/train_series.py": Script("column season hidden-size steps lr seed output"),
     "ch06_gated/train_better_lstm_lm.py": Script(
         ONE_TEXT + LSTM,
         [*TEXT, "--optimizer", "adam"],
@@ -174,7 +178,19 @@ BAD_VALUES = {
         ["sample-words", "length", "texts", "top-k", "units", "layer", "windows", "train-words"], NOT_POSITIVE
     ),
     **dict.fromkeys(
-        ["sentences", "update-every", "show-every", "max-steps", "longest", "interval", "free-cycles"], NOT_POSITIVE
+        [
+            "sentences",
+            "update-every",
+            "show-every",
+            "max-steps",
+            "longest",
+            "interval",
+            "free-cycles",
+            "season",
+            "steps",
+            "top",
+        ],
+        NOT_POSITIVE,
     ),
     "epochs": [*NOT_POSITIVE, "1.5"],
     **dict.fromkeys(["lr", "max-grad", "temperature", "init-range", "close"], POSITIVE),
@@ -187,6 +203,7 @@ BAD_VALUES = {
     "seed": ["-1", "luck", ""],
     "samples": ["-1", "some"],
     "patience": ["-1", "some"],
+    "by": ["colour", ""],
     "warmup": ["-1", "some"],
     "schedule": ["steps", ""],
     "weight-drop": ["1", "-0.1", "nan", "some"],

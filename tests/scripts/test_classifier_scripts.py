@@ -26,7 +26,7 @@ from dataset.labelled import LabelledTexts
 
 SCRIPTS = {"rnn-classifier": train_rnn.main, "lstm-classifier": train_lstm.main}
 EACH_SCRIPT = pytest.mark.parametrize("name", SCRIPTS)
-SMALL = ["--wordvec-size", 8, "--hidden-size", 8, "--lr", 0.02]
+SMALL = ["--wordvec-size", 8, "--hidden-size", 8, "--lr", 0.02, "--dropout", 0, "--epochs", 1]
 RESULTS = [
     "best_weights.npz",
     "checkpoint.npz",

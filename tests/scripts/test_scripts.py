@@ -118,7 +118,7 @@ def test_every_option_with_a_value_has_bad_values_in_the_table():
     }
     flags |= {"reset-after", "bidirectional", "fixed-embedding", "skip-bad-steps", "show", "keep-going"}
     text = {"corpus", "name", "weights", "resume", "text", "output", "train-file", "test-file", "embeddings", "prompt"}
-    text |= {"sentence", "sequences"}
+    text |= {"sentence", "sequences", "column", "encoding"}
     known = set(BAD_VALUES) | flags | text
     assert {option for script in SCRIPTS.values() for option in script.options.split()} == known
 
