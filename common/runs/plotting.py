@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import unicodedata
 import warnings
@@ -93,7 +94,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         first = min(missing)
         font = f"Noto Sans {_script(first)} (Debian: fonts-noto-core)" if first.isalpha() else "Symbola"
         if any(_script(character) in _CJK for character in missing):
-            font = "Noto Sans CJK JP (Debian: fonts-noto-cjk)"
+            font = 'the Japanese one of pip install -e ".[ja]", or Noto Sans CJK JP (Debian: fonts-noto-cjk)'
         some = "".join(sorted(missing)[:10])
         print(f"no font here has the characters {some}: install one that has them, such as {font}", file=sys.stderr)
 
@@ -105,7 +106,10 @@ def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
     manager, names = font_manager.fontManager, ["DejaVu Sans"]
     missing = {character for character in characters if character.isprintable()} - _characters(names[0])
     if missing:
-        for path in sorted(set(font_manager.findSystemFonts()) - {font.fname for font in manager.ttflist}):
+        found = set(font_manager.findSystemFonts())
+        if package := importlib.util.find_spec("matplotlib_fontja"):  # of the extra ja: IPAexGothic
+            found.add(str(Path(package.submodule_search_locations[0]) / "fonts" / "ipaexg.ttf"))
+        for path in sorted(found - {font.fname for font in manager.ttflist}):
             with suppress(RuntimeError, OSError):  # newer than Matplotlib's list, or no font that it can read
                 manager.addfont(path)
         installed = {font.name for font in manager.ttflist}

@@ -19,8 +19,10 @@ def no_fonts(monkeypatch):
     own = [font for font in font_manager.fontManager.ttflist if "mpl-data" in font.fname]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
     monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    monkeypatch.setattr(plotting.importlib.util, "find_spec", lambda name: None)
 
 
+CJK = 'the Japanese one of pip install -e ".[ja]", or Noto Sans CJK JP (Debian: fonts-noto-cjk)'
 PLOTS = {
     "maps": lambda word, path: show_gates.plot_maps({"state": np.eye(2)}, [1, 2], ["the", word], path, "title"),
     "title": lambda word, path: show_gates.plot_maps({"state": np.eye(2)}, [1, 2], ["the", "cat"], path, word),
@@ -38,8 +40,8 @@ PLOTS = {
 @pytest.mark.parametrize(
     ("word", "line"),
     [
-        ("猫は", "は猫: install one that has them, such as Noto Sans CJK JP (Debian: fonts-noto-cjk)"),
-        ("안녕", "녕안: install one that has them, such as Noto Sans CJK JP (Debian: fonts-noto-cjk)"),
+        ("猫は", f"は猫: install one that has them, such as {CJK}"),
+        ("안녕", f"녕안: install one that has them, such as {CJK}"),
         ("हि", "हि: install one that has them, such as Noto Sans Devanagari (Debian: fonts-noto-core)"),
         ("🐈", "🐈: install one that has them, such as Symbola"),
         ("Größe été λόγος", None),
@@ -86,3 +88,10 @@ def test_matplotlib_is_imported_when_a_picture_is_drawn():
     code = "import sys, common.runs.course, ch06_gated.show_gates; print('matplotlib' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "False\n"
+
+
+def test_the_japanese_extra_brings_a_font(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib_fontja", reason='the Japanese font is not installed: pip install -e ".[ja]"')
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    PLOTS["maps"]("猫", tmp_path / "picture.png")
+    assert capsys.readouterr().err == ""
