@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> np.ndarray:
         if not 2 <= len(words) <= 300:
             raise ValueError(f"the text needs 2 to 300 words, got {len(words)}")
         ids = trained.ids(words)
-        words = [word if i != trained.unk_id else f"{word}<unk>" for word, i in zip(words, ids)]
+        words = [word if trained.knows(word) else f"{word} <unk>" for word in words]
         name = Path(args.folder).name
         if args.by == "surprise":
             values = surprise(trained, ids)

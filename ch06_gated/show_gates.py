@@ -19,6 +19,12 @@ from common.runs.folder import Run, SentenceRun
 from common.runs.plotting import new_figure, save_figure, show
 from common.time_layers import TimeGRU, TimeLSTM, TimeRecurrent
 
+# What to see, in an LSTM and in a GRU.
+NOTES = (
+    "Where the forget gate is dark and the input gate is white,\nthe cell state stays as it is: the unit remembers.",
+    "Where the update gate is dark,\nthe state stays as it is: the unit remembers.",
+)
+
 SENTENCE = "the president of the united states has the power to make war , and it is our duty to keep the peace ."
 
 
@@ -71,7 +77,12 @@ def read(
 
 
 def plot_maps(
-    maps: dict[str, np.ndarray], units: Sequence[int], words: Sequence[str], path: str | Path, title: str = ""
+    maps: dict[str, np.ndarray],
+    units: Sequence[int],
+    words: Sequence[str],
+    path: str | Path,
+    title: str = "",
+    note: str = "",
 ) -> None:
     """Write a PNG file of heat maps, (units, words) each, one below the other.
 
@@ -97,7 +108,7 @@ def plot_maps(
     axes[-1].tick_params(axis="x", labelsize=9)
     for label in axes[-1].get_xticklabels():
         label.set_parse_math(False)
-    axes[-1].set_xlabel("word that is read")
+    axes[-1].set_xlabel(f"word that is read\n{note}" if note else "word that is read")
     figure.suptitle(title, parse_math=False)
     save_figure(figure, path)
 
@@ -114,7 +125,7 @@ def main(argv: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("folder", help="of a training: runs/NAME")
     parser.add_argument("--sentence", type=utf8_text, default=SENTENCE, help="what the model reads")
     parser.add_argument("--layer", type=positive_int, default=1, help="recurrent layer to look into")
-    parser.add_argument("--units", type=positive_int, default=20, help="units to show: those that change most")
+    parser.add_argument("--units", type=positive_int, default=8, help="units to show: those that change most")
     parser.add_argument("--output", help="file to write the picture to [FOLDER/gates.png]")
     parser.add_argument("--show", action="store_true", help="show the picture in a window, too")
     args = parser.parse_args(argv)
@@ -125,9 +136,10 @@ def main(argv: list[str] | None = None) -> dict[str, np.ndarray]:
         if not words:
             raise ValueError("the sentence needs at least one word")
         maps, units = read(trained, words, args.layer, args.units)
+        words = [word if trained.knows(word) else f"{word} <unk>" for word in words]
         path = Path(args.output or Path(args.folder) / "gates.png")
         title = f"{type(trained.model).__name__}, layer {args.layer}: the {len(units)} units that change most"
-        plot_maps(maps, units, words, path, title)
+        plot_maps(maps, units, words, path, title, NOTES[type(trained.model).__name__ == "GruLm"])
         print(f"picture in {path}")
         if args.show:
             show(path)

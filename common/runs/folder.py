@@ -2,7 +2,8 @@
 
 A ``Run`` was trained on one long text, a ``SentenceRun`` on documents. Both have the same interface: a text begins
 after ``start_ids`` and ends with ``eos_id``; ``words`` splits it and ``join`` is the inverse; ``ids`` and ``word`` go
-from words to ids and back. When the model writes, ``skip_ids`` are never drawn, and ``stop_id`` ends the text.
+from words to ids and back; ``knows`` tells whether a word is in the vocabulary. When the model writes, ``skip_ids`` are
+never drawn, and ``stop_id`` ends the text.
 
 A model writes, scores and is looked into from a state that it knows from its training. A SentenceRun was trained to
 begin with a state of zeros. A Run was not: its state was carried through the whole text, so it reads some of that text
@@ -127,6 +128,9 @@ class Run:
     def word(self, i: int) -> str:
         return self.id_to_word[i]
 
+    def knows(self, word: str) -> bool:
+        return word in self.word_to_id
+
     def join(self, words: Sequence[str]) -> str:
         """Return the text of words; ``<eos>`` ends a line."""
         lines: list[list[str]] = [[]]
@@ -161,6 +165,9 @@ class SentenceRun:
 
     def word(self, i: int) -> str:
         return self.tokenizer.id_to_token(i)
+
+    def knows(self, word: str) -> bool:
+        return self.tokenizer.token_to_id(word) != self.unk_id
 
     def join(self, words: Sequence[str]) -> str:
         return self.tokenizer.join(words)

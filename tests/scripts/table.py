@@ -88,8 +88,8 @@ SCRIPTS = {
     "ch06_gated/classify.py": Script(""),
     "ch06_gated/generate_text.py": Script("prompt length texts temperature top-k top-p keep-going seed"),
     "ch06_gated/gradient_through_time.py": Script(
-        "corpus vocab-size wordvec-size hidden-size forget-bias time-size windows epochs train-words lr seed output "
-        "show quick",
+        "corpus vocab-size wordvec-size hidden-size forget-bias time-size windows epochs train-words lr seed seeds "
+        "output show quick",
         ["--corpus", "text.txt", *SIZE, "--time-size", 4],
     ),
     "ch06_gated/colour_text.py": Script("text by unit output"),
@@ -187,6 +187,7 @@ BAD_VALUES = {
             "interval",
             "free-cycles",
             "season",
+            "seeds",
             "steps",
             "top",
         ],

@@ -785,7 +785,7 @@ def test_gradient_norms_depend_neither_on_the_state_nor_on_the_other_labels(mode
     assert np.array_equal(gradient_through_time.gradient_norms(model, xs, ts), first)
 
 
-GRADIENTS = ["--vocab-size", 50, "--wordvec-size", 8, "--hidden-size", 8, "--time-size", 4]
+GRADIENTS = ["--vocab-size", 50, "--wordvec-size", 8, "--hidden-size", 8, "--time-size", 4, "--seeds", 1]
 
 
 def test_the_picture_of_gradients_and_what_is_in_it(run, text, figures):
@@ -839,7 +839,7 @@ def test_any_number_of_windows_will_do(run, text):
 
 
 def test_gradients_are_repeatable_and_follow_the_options(run, text, monkeypatch):
-    monkeypatch.setattr(gradient_through_time, "plot_gradient_norms", lambda panels, path: None)
+    monkeypatch.setattr(gradient_through_time, "plot_gradient_norms", lambda *args: None)
 
     def norms(*options):
         return run(gradient_through_time.main, "--corpus", text, *GRADIENTS, *options)[0]["after training"]["LSTM"]
@@ -848,6 +848,18 @@ def test_gradients_are_repeatable_and_follow_the_options(run, text, monkeypatch)
     assert np.array_equal(norms("--seed", 0), plain)
     for options in (["--seed", 1], ["--forget-bias", 3], ["--lr", 0.01], ["--epochs", 2], ["--train-words", 800]):
         assert not np.array_equal(norms(*options), plain), options
+
+
+def test_the_curves_are_medians_over_the_seeds(run, text, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(gradient_through_time, "plot_gradient_norms", lambda *args: drawn.append(args))
+    one = [run(gradient_through_time.main, "--corpus", text, *GRADIENTS, "--seed", seed)[0] for seed in range(3)]
+    three, _ = run(gradient_through_time.main, "--corpus", text, *GRADIENTS, "--seeds", 3)
+    for title, curves in three.items():
+        for name, norms in curves.items():
+            each = [panels[title][name] for panels in one]
+            assert np.array_equal(norms, np.median(each, axis=0))
+            assert np.array_equal(drawn[-1][2][title, name], [np.min(each, axis=0), np.max(each, axis=0)])
 
 
 def test_gradient_through_time_quick(tmp_path):
@@ -874,7 +886,7 @@ def test_gradients_on_a_short_text_are_one_line(error_line, tmp_path, monkeypatc
 # show_gates.py
 
 WORDS = "my aunt fears the zebra ."
-PLOTTED = "maps", "units", "words", "path", "title"
+PLOTTED = "maps", "units", "words", "path", "title", "note"
 
 
 def gates_by_hand(trained, words, number):
@@ -903,7 +915,7 @@ def test_maps_are_what_the_layer_computes_for_the_sentence(run, trained, monkeyp
     units = sorted(range(8), key=lambda unit: -change[unit])[:5]
     assert drawn.maps is maps
     assert list(drawn.units) == units
-    assert drawn.words == words
+    assert drawn.words == [word if model.knows(word) else f"{word} <unk>" for word in words]
     assert output == f"picture in {drawn.path}\n"
     assert drawn.path == trained[name].folder / "gates.png"
     assert f"layer {layer}: the 5 units that change most" in drawn.title
@@ -924,7 +936,7 @@ def test_the_picture_of_gates_lies_in_the_folder_of_the_run(run, trained, tmp_pa
     assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 50  # something is drawn
     # For 5 words, 6 inches; for each of 4 maps of 8 units, 0.5 + 0.1 · 8; and 1.2 more. An inch has 120 dots.
     assert picture.shape[:2] == (4 * 156 + 144, 720)
-    assert {values.shape for values in maps.values()} == {(8, 5)}  # all units there are, of the 20 that are asked for
+    assert {values.shape for values in maps.values()} == {(8, 5)}  # all units there are
     assert sorted(path.name for path in folder.iterdir()) == sorted([*RESULTS, "gates.png"])
 
 
