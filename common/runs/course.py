@@ -124,9 +124,9 @@ def train(
             if trainer.interrupted:
                 print(f"to go on: python {sys.argv[0]} --resume {folder}")
             elif task.next_command:
-                script, *arguments = task.next_command.split()
-                path = os.path.normpath(os.path.join(os.path.dirname(sys.argv[0]), "..", script))
-                print(f"next: python {path} {' '.join(arguments).format(folder=folder)}")
+                script, _, arguments = task.next_command.partition(" ")
+                path = os.path.normpath(os.path.join(os.path.dirname(sys.argv[0]), "..", script))  # from where we are
+                print(f"next: python {path if os.path.exists(path) else script} {arguments.format(folder=folder)}")
         return result
 
 
