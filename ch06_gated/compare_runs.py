@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import ch06_gated  # noqa: F401 - it makes sure of the packages
 from common.runs.cli import OneLineParser, run, use_utf8
 from common.runs.folder import described
 from common.runs.plotting import new_figure, save_figure, use_log_scale

@@ -33,6 +33,7 @@ def load(path: str | Path, vocab_size: int | None = 10_000, unit: str = "word", 
     if unit == "word" and is_wrapped(raw):
         raw, note = join_paragraphs(raw), "its lines were broken at some width: those of a paragraph are read as one"
     lines = [split_line(line) for line in raw if unit == "char" or line.strip()]
+    del raw, text  # a large text needs the memory for its words
     full = sum(len(line) > 0 for line in lines)
     if full < 3:
         words = [word for line in lines for word in line]

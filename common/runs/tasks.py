@@ -83,7 +83,8 @@ class Task:
 
 def draw_learning_curve(model: Model, trainer: Trainer | None, folder: Path | None, floor: float | None = None) -> None:
     if folder is not None and trainer.history:
-        plot_learning_curve(trainer.history, folder / "learning_curve.png", type(model).__name__, floor)
+        title = f"{folder.name}: {type(model).__name__}"
+        plot_learning_curve(trainer.history, folder / "learning_curve.png", title, floor)
 
 
 def sample(run: Run | SentenceRun, output: opt.SampleOptions, rng: np.random.Generator) -> str:
