@@ -51,8 +51,8 @@ def load(
 def read(path: str | Path, encoding: str | None = None) -> list[LabelledText]:
     """Read the items of a file: title and description as one text, and the class, from 0.
 
-    Three columns are class (1 to 4), title and description, with their names in the first row or without. Two are text and
-    class (0 to 3), in any order.
+    Three columns are class (1 to 4), title and description, with their names in the first row or without. Two are text
+    and class (0 to 3), in any order.
     """
     table = read_table(path, encoding)
     first = 1 if len(table.columns.texts) > 1 else 0

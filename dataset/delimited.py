@@ -26,19 +26,20 @@ def read_rows(path: str | Path, encoding: str | None = None) -> list[Row]:
     """
     content = read_utf8(Path(path), encoding)
     tables: list[list[Row]] = []
-    errors: list[str] = []
+    errors: dict[str, str] = {}
     for delimiter in "\t;,":
         rows: list[Row] = []
         try:
             for row in _rows(content, delimiter):
                 rows.append(row)
         except csv.Error as error:
-            errors.append(f"{path}, line {rows[-1][0] + 1 if rows else 1} or later: {error}; a quotation mark inside ")
+            errors[delimiter] = f"line {rows[-1][0] + 1 if rows else 1} or later: {error}"
         else:
             tables.append([row for row in rows if any(cell.strip() for cell in row[1])])
     best = max(tables, key=_regularity, default=[])
-    if errors and 2 * _regularity(best) <= len(best):
-        raise DatasetError(errors[0] + 'a cell must be doubled, as in "He said ""no"""')
+    if errors and _regularity(best) == 0:
+        error = errors[max(errors, key=content.count)]
+        raise DatasetError(f'{path}, {error}; a quotation mark inside a cell must be doubled, as in "He said ""no"""')
     if not best:
         raise DatasetError(f"{path} is empty")
     return best

@@ -12,8 +12,8 @@ LabelledText = tuple[str, int]  # a text, and the number of its class, from 0
 class LabelledTexts:
     """Texts of several classes, split into training, validation and test set.
 
-    ``classes`` has the names of the classes, in the order of their numbers; ``notes`` what a user should know of how they
-    were read.
+    ``classes`` has the names of the classes, in the order of their numbers; ``notes`` says what a user should know of
+    how they were read.
     """
 
     name: str

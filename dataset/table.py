@@ -135,7 +135,6 @@ def _find_columns(rows: list[Row]) -> Columns:
         counts = Counter(row[label].strip() for row in others)
         has_names = first[label].strip() not in counts and len(counts) > 1 and min(counts.values()) > 1
     texts = [k for k in texts if k != label] or [k for k in cells if k != label]
-    texts = [k for k in texts if any(row[k].strip() for row in others)] or texts
     return Columns(label, texts, [cell.strip() for cell in first] if has_names else [])
 
 
@@ -146,13 +145,14 @@ def _same_columns(path: str | Path, rows: list[Row], like: Columns) -> Columns:
         label, *texts = [first.index(like.names[k].lower()) for k in (like.label, *like.texts)]
         return Columns(label, texts, rows[0][1])
     if len(first) <= max(like.label, *like.texts):
-        raise DatasetError(f"{path} has {len(first)} columns; expected the {str(like)}, as in the training file")
+        raise DatasetError(f"{path} has {len(first)} columns; expected the {like!s}, as in the training file")
     return Columns(like.label, like.texts, [])
 
 
 def _label_column(rows: list[list[str]], texts: list[int]) -> int:
-    """The first or the last column: the one with fewer different entries, but more than one."""
-    different = {k: len({row[k] for row in rows}) for k in (0, len(rows[0]) - 1) if k not in texts} or {0: 1}
+    """The first or the last column that is not empty: the one with fewer different entries, but more than one."""
+    last = max((k for row in rows for k, cell in enumerate(row) if cell.strip()), default=0)
+    different = {k: len({row[k] for row in rows}) for k in (0, last) if k not in texts} or {0: 1}
     return min(different, key=lambda k: (different[k] == 1, different[k]))
 
 
