@@ -7,16 +7,14 @@ research and other non-commercial use.
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import re
 from pathlib import Path
 
 from dataset.corpus import DatasetError
 from dataset.download import fetch
 from dataset.labelled import LabelledText, LabelledTexts
-from dataset.text_file import read_utf8
+from dataset.table import read_table
 
 CLASSES = ["World", "Sports", "Business", "Sci/Tech"]
 
@@ -28,15 +26,17 @@ _BROKEN_ENTITY = re.compile(r" ?(?<![&\w])(#\d+|quot|amp|lt|gt|nbsp);")
 _TAG = re.compile(r"<[^<>]*>")
 
 
-def load(train_file: str | Path | None = None, test_file: str | Path | None = None) -> LabelledTexts:
-    """Load the canonical files, or others with the same columns: class (1 to 4), title, description.
+def load(
+    train_file: str | Path | None = None, test_file: str | Path | None = None, encoding: str | None = None
+) -> LabelledTexts:
+    """Load the canonical files, or others in one of the forms of ``read``.
 
     Raises
     ------
     DatasetError
         If a file cannot be downloaded or read, or has another format.
     """
-    items = read(train_file or fetch("ag_news/train.csv"))
+    items = read(train_file or fetch("ag_news/train.csv"), encoding)
     if len(items) < _VALID_EVERY:
         raise DatasetError(f"{train_file} has {len(items)} items; it takes at least {_VALID_EVERY} to train on")
     return LabelledTexts(
@@ -44,25 +44,31 @@ def load(train_file: str | Path | None = None, test_file: str | Path | None = No
         CLASSES,
         train=[item for k, item in enumerate(items) if k % _VALID_EVERY],
         valid=items[::_VALID_EVERY],
-        test=read(test_file or fetch("ag_news/test.csv")),
+        test=read(test_file or fetch("ag_news/test.csv"), encoding),
     )
 
 
-def read(path: str | Path) -> list[LabelledText]:
-    """Read the items of a file: title and description as one text, and the class, from 0."""
+def read(path: str | Path, encoding: str | None = None) -> list[LabelledText]:
+    """Read the items of a file: title and description as one text, and the class, from 0.
+
+    Three columns are class (1 to 4), title and description, with their names in the first row or without. Two are text
+    and class (0 to 3), in any order.
+    """
+    table = read_table(path, encoding)
+    first = 1 if len(table.columns.texts) > 1 else 0
     items = []
-    rows = csv.reader(io.StringIO(read_utf8(Path(path)), newline=""))
-    try:
-        for k, row in enumerate(rows, start=1):
-            if len(row) != 3 or row[0] not in ("1", "2", "3", "4"):
-                raise ValueError(f'row {k}: expected "class 1 to 4","title","description", got {str(row)[:80]}')
-            text = clean(f"{row[1]} {row[2]}")
-            if text:
-                items.append((text, int(row[0]) - 1))
-    except (csv.Error, ValueError) as error:  # too long a field, or an entity with too many digits
-        raise DatasetError(f"{path}: {error} (up to line {rows.line_num:,})") from None
-    if not items:
-        raise DatasetError(f"{path} has no items")
+    for text, label, line in table.rows:
+        if label not in map(str, range(first, first + len(CLASSES))):
+            raise DatasetError(
+                f"{path}, line {line}: expected a class from {first} to {first + len(CLASSES) - 1}, got {label!r} "
+                f"({table.columns}); without --corpus ag_news, classes may have any names"
+            )
+        try:
+            text = clean(text)
+        except ValueError as error:  # an entity with too many digits
+            raise DatasetError(f"{path}, line {line}: {error}") from None
+        if text:
+            items.append((text, int(label) - first))
     return items
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 LabelledText = tuple[str, int]  # a text, and the number of its class, from 0
 
@@ -12,7 +12,8 @@ LabelledText = tuple[str, int]  # a text, and the number of its class, from 0
 class LabelledTexts:
     """Texts of several classes, split into training, validation and test set.
 
-    ``classes`` has the names of the classes, in the order of their numbers.
+    ``classes`` has the names of the classes, in the order of their numbers; ``notes`` says what a user should know of
+    how they were read.
     """
 
     name: str
@@ -20,6 +21,7 @@ class LabelledTexts:
     train: list[LabelledText]
     valid: list[LabelledText]
     test: list[LabelledText]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def sha256(self) -> str:

@@ -236,6 +236,15 @@ def fitting_size(documents: Sequence[str]) -> int:
     return min(8000, max(characters // 100, 2 * different + 100))
 
 
+# Characters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+
+
+def is_unspaced(texts: Iterable[str]) -> bool:
+    """Whether most of the characters of texts are of a script that puts no spaces between words."""
+    return sum(len(_UNSPACED.findall(text)) - len(text.replace(" ", "")) / 2 for text in texts) > 0
+
+
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """Read the tokenizer that ``save`` has written to ``folder``; raises DatasetError if it is missing or damaged."""
     folder = Path(folder)

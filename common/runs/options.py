@@ -66,12 +66,21 @@ class DocumentOptions:
 class LabelledTextOptions:
     corpus: str = option("sotu", "presidents by era, or news by topic", choices=("sotu", "ag_news"))
     train_file: str | None = option(
-        None, "your own texts: a table with a class and a text on each line (with ag_news: of its form)", metavar="FILE"
+        None,
+        "your own texts: a table, CSV or tabs, with a class and a text in each row. The class is in the first or last "
+        "column, or in one that the first row names label, class, category, ...",
+        metavar="FILE",
     )
     test_file: str | None = option(
-        None, "the same to test on; otherwise a tenth of the training file is", metavar="FILE"
+        None, "the same to test on; otherwise it is a tenth of the training file, of each class", metavar="FILE"
     )
-    vocab_size: int = option(10_000, "words to keep, four special ones included", positive_int)
+    tokenizer: str | None = option(
+        None, "what a text is split into [word or, if it has no spaces between words, char]", choices=TOKENIZERS
+    )
+    vocab_size: int | None = option(
+        None, "words to keep, four special ones included [10,000, or fewer subwords for small texts]", positive_int
+    )
+    encoding: str | None = option(None, "of files that are not UTF-8, such as shift_jis, euc_jp, utf-16, cp1252")
     max_texts: int | None = option(None, "use only so many texts, evenly spread, of each split", positive_int)
 
 

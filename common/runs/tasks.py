@@ -20,7 +20,7 @@ from common.generation import generate
 from common.metrics import Accuracy, MeanLoss, Perplexity, Record
 from common.model import LanguageModel, Model
 from common.runs import options as opt
-from common.runs.folder import Run, SentenceRun, read_vocabulary, weights_file
+from common.runs.folder import Run, SentenceRun, read_vocabulary, report_unknown, weights_file
 from common.runs.options import Groups, Options, Values
 from common.runs.plotting import new_figure, plot_learning_curve, save_figure
 from common.trainer import Batches, Trainer
@@ -28,7 +28,7 @@ from dataset import ag_news, sotu, table
 from dataset.corpus import EOS, UNK, Corpus
 from dataset.documents import Documents
 from dataset.labelled import LabelledText, LabelledTexts
-from dataset.tokenizer import SPECIAL, TOKENIZERS, Tokenizer, WordTokenizer, load_tokenizer
+from dataset.tokenizer import SPECIAL, TOKENIZERS, Tokenizer, is_unspaced, load_tokenizer
 from dataset.word_vectors import load_vectors
 
 _WARM_UP = 200  # words of training text that a model reads before it writes
@@ -314,24 +314,37 @@ class ClassificationTask(Task):
 
     def read_text(self) -> None:
         self.data = data = load_texts(self.options.text)
-        self.tokenizer = WordTokenizer.train([text for text, _ in data.train], self.options.text.vocab_size)
+        self.tokenizer = self.make_tokenizer([text for text, _ in data.train])
         V, classes = self.tokenizer.vocab_size, data.classes
-        for text in self.options.output.text:
-            words_of(self.tokenizer, text)  # an error now rather than after the training
         print(
             f"corpus {data.name}: {len(data.train):,} texts to train, {len(data.valid):,} valid, {len(data.test):,} "
             f"test, {len(classes)} classes, vocabulary {V:,}, sha256 {data.sha256[:12]}"
         )
-        if twice := len({text for text, _ in data.test} & {text for text, _ in data.train}):
-            print(f"{twice:,} of the texts to test are among those to train, too")
+        for note in data.notes:
+            print(f"{data.name}: {note}")
+        known = {text for text, _ in data.train}
+        if twice := sum(text in known for text, _ in data.test):
+            print(f"{twice:,} of the {len(data.test):,} texts to test are among those to train, too")
+        for example in self.options.output.text:
+            words_of(self.tokenizer, example)  # an error now rather than after the training
         self.name, self.checksums = data.name, {"classes": classes, "corpus_sha256": data.sha256}
         self.arguments = {"vocab_size": V, "classes": len(classes), **asdict(self.options.model)}
 
+    def make_tokenizer(self, texts: list[str]) -> Tokenizer:
+        """Split texts into words; without spaces between them, there are none to be found, so take characters."""
+        text, unit = self.options.text, self.options.text.tokenizer
+        if unit is None:
+            unit = "char" if is_unspaced(texts) else "word"
+            if unit == "char":
+                print("texts without spaces between words are split into characters; or say --tokenizer subword")
+        return TOKENIZERS[unit].train(texts, text.vocab_size or (None if unit == "subword" else 10_000))
+
     def load_weights(self, model: RecurrentClassifier) -> None:
         """Put the vectors of a file in place of those of the words that it has."""
-        path, words = self.options.training.embeddings, self.tokenizer.tokens[len(SPECIAL) :]
+        path = self.options.training.embeddings
         if path is None:
             return
+        words = [self.tokenizer.id_to_token(i) for i in range(len(SPECIAL), self.tokenizer.vocab_size)]
         vectors, D = load_vectors(path, words)
         if model.embedding.shape[1] != D:
             raise ValueError(f"{path} has vectors of {D} numbers: --wordvec-size must be {D}")
@@ -367,9 +380,9 @@ class ClassificationTask(Task):
 
 def load_texts(text: opt.LabelledTextOptions) -> LabelledTexts:
     if text.corpus == "ag_news":
-        data = ag_news.load(text.train_file, text.test_file)
+        data = ag_news.load(text.train_file, text.test_file, text.encoding)
     elif text.train_file is not None:
-        data = table.load(text.train_file, text.test_file)
+        data = table.load(text.train_file, text.test_file, text.encoding)
     elif text.test_file is not None:
         raise ValueError("--test-file goes with --train-file")
     else:
@@ -383,7 +396,8 @@ def load_texts(text: opt.LabelledTextOptions) -> LabelledTexts:
 
 
 def print_class(model: RecurrentClassifier, tokenizer: Tokenizer, classes: list[str], text: str) -> None:
-    """Print a text, its likeliest class, and the probabilities of all classes."""
+    """Print a text, its likeliest class, and the probabilities of all classes; say which words are not known."""
+    report_unknown([word for word in tokenizer.split(text) if tokenizer.token_to_id(word) == tokenizer.unk_id])
     [p] = model.probabilities([words_of(tokenizer, text)])
     print(f"> {text}")
     print(f"  {classes[p.argmax()]}: {', '.join(f'{name} {p_:.3f}' for name, p_ in zip(classes, p))}")

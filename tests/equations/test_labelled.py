@@ -1,6 +1,7 @@
 """Texts with classes, and word vectors: read, or refused in one line."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -52,14 +53,27 @@ def test_one_of_twenty_items_is_for_validation(tmp_path):
     assert data.classes == ["World", "Sports", "Business", "Sci/Tech"]
 
 
+@pytest.mark.parametrize("form", ["Class Index,Title,Description", "text,label", "label,text"])
+def test_the_forms_in_which_the_news_are_shared(tmp_path, form):
+    rows = [(k % 4, f"t, {k}", "d") for k in range(40)]
+    if form.startswith("Class"):
+        shared = [(k + 1, title, text) for k, title, text in rows]
+    else:
+        shared = [(k, f"{title} {text}")[:: 1 if form.startswith("label") else -1] for k, title, text in rows]
+    path = write_items(tmp_path / "x.csv", [form.split(","), *shared, [], ["", ""]])
+    assert ag_news.read(path) == [(f"{title} {text}", k) for k, title, text in rows]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('"5","a","b"\n', "row 1: expected"),
-        ('"1","a","b"\n"1","a"\n', "row 2: expected"),
-        ("class,title,description\n", "row 1: expected"),
-        ("", "has no items"),
-        ('"1","",""\n', "has no items"),
+        ('"5","a","b"\n', "line 1: expected a class from 1 to 4, got '5'"),
+        ("label,text\n\n4,b\n", "line 3: expected a class from 0 to 3, got '4'"),
+        ('"1","a","b"\n"1","a"\n', "line 2: expected 3 cells as in most rows, got 2"),
+        ("class,title,description\n", "has no texts"),
+        ("", "is empty"),
+        ('"1","",""\n', "has no texts"),
+        (f'"1","a","&#{"9" * 5000};"\n', "line 1: Exceeds the limit"),
         ('"1","a","b"\n' * 19, "has 19 items; it takes at least 20"),
     ],
 )
@@ -174,6 +188,8 @@ def written(rows, delimiter=",", header=None, order=(0, 1)):
         written(ROWS, header=("Label", "Text")),
         written(ROWS, header=("text", "label"), order=(1, 0)),
         written([(str(k), *row) for k, row in enumerate(ROWS)], header=("id", "category", "review"), order=(0, 1, 2)),
+        written(ROWS, header=("v1", "v2")),  # names of no meaning: of the classes, v1 alone has one text
+        written([(*row, "") for row in ROWS], header=("v2", "v1", ""), order=(1, 0, 2)) + ",,\n",
         "\ufeff" + "".join(f'"{label}","{text}"\r\n' for label, text in ROWS),
     ],
 )
@@ -184,6 +200,8 @@ def test_a_table_of_texts_and_classes_is_understood(tmp_path, content):
     assert (data.name, data.classes) == ("mine", ["bad", "good"])
     numbered = [(text, int(label == "good")) for label, text in ROWS]
     assert sorted([*data.train, *data.valid, *data.test]) == sorted(numbered)
+    assert len(data.notes) == 1
+    assert re.search(r"class in column [12]\b.*, text in columns? [123]\b", data.notes[0])
     assert data.valid == [numbered[k] for k in (7, 12, 22, 37, 42, 52)]  # of each class, the fifth of ten
     assert data.test == [numbered[k] for k in (14, 27, 29, 44, 57, 59)]
     with_test = table.load(path, path)
@@ -203,10 +221,14 @@ def test_text_in_several_columns_is_joined_and_numbers_are_in_order(tmp_path):
     ("content", "reason"),
     [
         ("one line of prose\nand another\n", "is not a table"),
-        ("a,b\na,b,c\na,b\n", "row 2 has 3 cells, and others 2"),
+        ("a,b\n\na,b,c\na,b\n", "line 3: expected 2 cells as in most rows, got 3"),
         ("a,x\na,x\na,x\n", "all 3 texts are of the class 'a'"),
-        ("".join(f"{k},text {k}\n" for k in range(200)), "200 different classes in 200 lines"),
-        ("label,text\na,x\n,y\nb,z\n", "row 2 has no class"),
+        ("".join(f"{k},text {k}\n" for k in range(200)), "200 different classes in 200 rows, .*: name the columns"),
+        ("label,text\n" + written(ROWS, order=(1, 0)), "only 2 different texts: are the columns swapped"),
+        ('label,text\na,"x\ny"\n,y\nb,z\n', "line 4: there is no class in column 1: 'y'"),
+        ('a,"x\nb,y\na,z\n', "line 1 or later: unexpected end of data"),
+        ('a,x\nb,"y" z\na,z\n', "line 2 or later: .*must be doubled"),
+        ("label,text\na,\n", "has no texts"),
         ("a,x\nb,y\na,z\n", "too short for validation"),
     ],
 )
@@ -220,5 +242,40 @@ def test_what_is_no_table_of_classes_is_refused(tmp_path, content, reason):
 def test_a_class_of_the_test_file_alone_is_refused(tmp_path):
     for name, label in (("train.csv", "bad"), ("test.csv", "other")):
         (tmp_path / name).write_text(written([*ROWS[1:], (label, "x")]))
-    with pytest.raises(DatasetError, match="has the class 'other', which"):
+    with pytest.raises(DatasetError, match=r"test.csv, line 60: there is no class 'other' in .*train.csv"):
         table.load(tmp_path / "train.csv", tmp_path / "test.csv")
+
+
+def test_lone_quotation_marks_of_a_table_with_tabs_join_no_lines(tmp_path):
+    path = tmp_path / "x.tsv"
+    texts = ['"never closed', 'in "the" middle', '"all, with ""two"" in it"', '"', "'"]
+    path.write_text("".join(f"{'ab'[k % 2]}\t{texts[k % 5]} {k}\n" for k in range(20)) + '"b"\t"whole ""w"""\n')
+    rows = table.read_table(path).rows
+    assert [text for text, _, _ in rows[:5]] == [f"{text} {k}" for k, text in enumerate(texts)]
+    assert rows[-1] == ('whole "w"', "b", 21)
+
+
+def test_a_test_file_may_have_its_columns_in_another_order(tmp_path):
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text(written(ROWS, header=("text", "label"), order=(1, 0)))
+    expected = [(text, int(label == "good")) for label, text in ROWS[:3]]
+    for content in (
+        written(ROWS[:3], header=("Label", "Text")),
+        written(ROWS[:3], header=("text", "label"), order=(1, 0)),
+        written(ROWS[:3], order=(1, 0)),
+    ):
+        test.write_text(content)
+        assert table.load(train, test).test == expected
+    test.write_text("good\nbad\n")
+    with pytest.raises(DatasetError, match="is not a table"):
+        table.load(train, test)
+
+
+def test_what_is_left_out_or_cannot_be_tested_is_told(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(written([*ROWS, ("good", " "), ("rare", "x"), ("few", "y"), ("few", "z"), ("bad", "")]))
+    _, *notes = table.load(path).notes
+    assert notes == [
+        "rows without a text are left out, 2 in all: line 61, 65",
+        "too few texts to test these classes, too: few (2), rare (1)",
+    ]

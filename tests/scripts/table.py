@@ -43,7 +43,8 @@ TRAINING = "epochs batch-size time-size optimizer lr lr-decay decay-after patien
 TRAINING += "schedule warmup mpi weights overwrite name samples sample-words temperature watch quick " + STOPPING
 ONE_TEXT = "corpus unit encoding vocab-size max-words loss restart " + MODEL + TRAINING
 MANY = "corpus tokenizer encoding vocab-size max-documents padded bucketed " + MODEL + TRAINING
-CLASSES = "corpus train-file test-file vocab-size max-texts wordvec-size hidden-size layers bidirectional pool dropout "
+CLASSES = "corpus train-file test-file tokenizer encoding vocab-size max-texts wordvec-size hidden-size layers "
+CLASSES += "bidirectional pool dropout "
 CLASSES += (
     "embeddings fixed-embedding epochs batch-size padded lr max-grad patience seed gpu name overwrite text quick "
 )
