@@ -30,7 +30,8 @@ def generate(
     Parameters
     ----------
     prompt : sequence of int
-        At least one id. All of it is read before the first word is drawn; it is not yielded.
+        At least one id. All of it is read before the first word is drawn; it is not yielded. A model that was trained
+        on one long text has hardly seen a state of zeros: let the prompt begin with some 200 words of that text.
     length : int
         Words to draw, at most.
     temperature, top_k, top_p
