@@ -81,9 +81,11 @@ class Task:
         raise NotImplementedError
 
 
-def draw_learning_curve(model: Model, trainer: Trainer | None, folder: Path | None, floor: float | None = None) -> None:
+def draw_learning_curve(
+    model: Model, trainer: Trainer | None, folder: Path | None, floor: float | None = None, test: str = ""
+) -> None:
     if folder is not None and trainer.history:
-        title = f"{folder.name}: {type(model).__name__}"
+        title = f"{folder.name}: {type(model).__name__}{test}"
         plot_learning_curve(trainer.history, folder / "learning_curve.png", title, floor)
 
 
@@ -190,8 +192,8 @@ class TextTask(LanguageModelTask):
                 (folder / name).write_text(json_lines(words), encoding="utf-8")
 
     def report(self, model: LanguageModel, trainer: Trainer | None, folder: Path | None) -> float:
-        draw_learning_curve(model, trainer, folder)
         test = perplexity(evaluate(model, *words_and_successors(self.corpus.test), parallel=self.parallel))
+        draw_learning_curve(model, trainer, folder, test=f", test perplexity {test:.2f}")
         print(f"test perplexity {test:.2f}{self.bits_per_character(test)}")
         self.write_samples(model)
         return test
