@@ -16,7 +16,9 @@ from common.runs.tasks import ClassificationTask
 
 def main(argv: list[str] | None = None) -> float:
     """Train, and return the test accuracy."""
-    return train(ClassificationTask, RnnClassifier, argv, __doc__, "rnn-classifier", defaults={"pool": "mean"})
+    return train(
+        ClassificationTask, RnnClassifier, argv, __doc__, "rnn-classifier", defaults={"pool": "mean", "lr": 0.002}
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python ch06_gated/train_series.py sales.csv                      # the last column of the table
     python ch06_gated/train_series.py sales.csv --column price --season 12
+    python ch06_gated/train_series.py 売上.csv --column 2 --encoding shift_jis
 
 The first four fifths are learned, the rest is forecast in two ways: each number from all before it, one step ahead; and
 all of it at once, where the network hears only what it says itself. The network hears and says how much the series
@@ -19,14 +20,15 @@ from common.backend import to_float64
 from common.model import Model
 from common.optimizer import Adam, CosineSchedule, clip_grads
 from common.runs.cli import OneLineParser, non_negative_int, positive_float, positive_int, run, use_utf8
-from common.runs.plotting import new_figure, save_figure
+from common.runs.plotting import check_writable, new_figure, save_figure
 from dataset import series
 
 
-def find_season(numbers: np.ndarray) -> int:
+def find_season(numbers: np.ndarray) -> tuple[int, float]:
     """The shortest lag at which a series, its trend taken out, is about as like itself as at any; up to a third of it.
 
-    Only peaks of the correlation count: of a smooth series, the next number is always alike.
+    Only peaks of the correlation count: of a smooth series, the next number is always alike. Returned are the lag and
+    the correlation; (1, 0.0) if there is no peak.
     """
     t = np.arange(len(numbers))
     x = numbers - np.polyval(np.polyfit(t, numbers, 1), t)
@@ -34,8 +36,22 @@ def find_season(numbers: np.ndarray) -> int:
     with np.errstate(invalid="ignore", divide="ignore"):  # where nothing changes
         alike = np.nan_to_num([np.corrcoef(x[lag:], x[:-lag])[0, 1] for lag in lags], nan=-1.0)
     peaks = [k for k in range(1, len(alike) - 1) if alike[k - 1] < alike[k] >= alike[k + 1]]
-    best = max((alike[k] for k in peaks), default=1.0)
-    return next((lags[k] for k in peaks if alike[k] >= best - 0.1), 1)
+    best = max((alike[k] for k in peaks), default=0.0)
+    return next(((lags[k], float(alike[k])) for k in peaks if alike[k] >= best - 0.1 and alike[k] > 0), (1, 0.0))
+
+
+def fill(numbers: np.ndarray, first: int) -> np.ndarray:
+    """Put numbers in place of NaN: before step ``first``, on the line between their neighbours; later, the last one.
+
+    What is forecast must not be known from a number in between.
+    """
+    known = np.flatnonzero(~np.isnan(numbers[:first]))
+    filled = numbers.copy()
+    filled[:first] = np.interp(np.arange(first), known, numbers[known])
+    for t in range(first, len(numbers)):
+        if np.isnan(filled[t]):
+            filled[t] = filled[t - 1]
+    return filled
 
 
 def train(model: Model, changes: np.ndarray, steps: int, lr: float, rng: np.random.Generator) -> None:
@@ -76,15 +92,17 @@ def forecasts(
 
 
 def plot(truth: np.ndarray, first: int, found: dict[str, list], name: str, path: str | Path) -> None:
-    """Write a PNG file: the series, and what each way of forecasting says of its last part, all at once."""
+    """Write a PNG file: the series, and what each way of forecasting says of its last part."""
     figure = new_figure(9, 4)
     axes = figure.add_subplot()
     axes.plot(truth, color="tab:gray", lw=3, alpha=0.5, label=name)
+    steps = range(first, len(truth))
+    axes.plot(steps, found["LSTM"][0], color="tab:red", lw=0.8, label="LSTM, one step ahead")
     for (label, (_, free)), style in zip(found.items(), ("-", ":", "--")):
-        axes.plot(range(first, len(truth)), free, style, lw=1.5, label=label)
+        axes.plot(steps, free, style, lw=1.5, label=f"{label}, all at once")
     axes.axvline(first, color="black", lw=0.8)
     axes.set(xlabel="step", ylabel=name)
-    axes.set_title("from the black line on, forecast without looking", fontsize=10, loc="left")
+    axes.set_title("from the black line on, forecast", fontsize=10, loc="left")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", fontsize=9)
     save_figure(figure, path)
@@ -94,8 +112,9 @@ def main(argv: list[str] | None = None) -> dict[str, list[float]]:
     """Train, print and draw; return the errors by name: one step ahead, and all at once."""
     use_utf8()
     parser = OneLineParser(description=__doc__)
-    parser.add_argument("file", help="table with a number per row, in a column")
+    parser.add_argument("file", help="table, CSV or tabs, with a number per row in a column, the earliest first")
     parser.add_argument("--column", default="", help="its name, or its number from 1 on [the last one]")
+    parser.add_argument("--encoding", help="of a file that is not UTF-8, such as shift_jis, euc_jp, utf-16, cp1252")
     parser.add_argument("--season", type=positive_int, help="steps after which the series repeats [found by itself]")
     parser.add_argument("--hidden-size", type=positive_int, default=16, help="units of the LSTM, H")
     parser.add_argument("--steps", type=positive_int, default=1500, help="updates of the weights")
@@ -105,19 +124,32 @@ def main(argv: list[str] | None = None) -> dict[str, list[float]]:
     args = parser.parse_args(argv)
 
     with parser.reporting_errors():
-        name, numbers, missing = series.load(args.file, args.column)
-        if len(numbers) < 20:
-            raise ValueError(f"{args.file} has {len(numbers)} numbers; it takes at least 20")
-        first = len(numbers) * 4 // 5
-        season = args.season or find_season(numbers[:first])
+        read = series.load(args.file, args.column, args.encoding)
+        name, first = read.name, len(read.numbers) * 4 // 5
+        known = ~np.isnan(read.numbers)
+        if len(known) < 20 or not known[:first].any() or not known[first:].any():
+            raise ValueError(
+                f"{args.file} has {known.sum()} numbers, {known[:first].sum()} of them in the first four "
+                "fifths to learn from; it takes at least 20, and some in each part"
+            )
+        numbers = fill(read.numbers, first)
+        found_season, alike = find_season(numbers[:first])
+        season = args.season or found_season
         if season >= first:
             raise ValueError(f"a season of {season} steps is longer than the {first} steps to learn from")
+        path = Path(args.output or Path("runs") / "series" / f"{Path(args.file).stem}.png")
+        check_writable(path)
         print(f"{name}: {len(numbers):,} numbers from {numbers.min():g} to {numbers.max():g}, {first:,} to learn from")
-        print(f"season: {season} steps{'' if args.season else ', found by itself'}")
-        if missing:
-            print(f"missing in {len(missing)} rows, interpolated: {', '.join(map(str, missing[:10]))}")
+        for note in read.notes:
+            print(f"{name}: {note}")
+        found_by = "" if args.season else f", found by itself: correlation {alike:.2f} at that distance"
+        print(f"season: {season} steps{found_by}")
+        if missing := read.missing:
+            lines = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+            print(f"missing: {len(missing):,}, in line {lines}; they are interpolated or, where forecast, not measured")
         changes = np.diff(numbers[:first])
         shift, scale = float(changes.mean()), float(changes.std()) or 1.0
+        print(f"the network hears and says (change - {shift:.4g}) / {scale:.4g}")
         rng = np.random.default_rng(args.seed)
         model = make_network(args.hidden_size, 0.1, rng)
         train(model, ((changes - shift) / scale).astype(np.float32)[:, None], args.steps, args.lr, rng)
@@ -126,11 +158,11 @@ def main(argv: list[str] | None = None) -> dict[str, list[float]]:
         errors = {}
         print(f"root mean squared error, in the units of {name}   one step ahead   all at once")
         for label, kinds in found.items():
-            errors[label] = [float(np.sqrt(np.mean((kind - numbers[first:]) ** 2))) for kind in kinds]
+            errors[label] = [float(np.sqrt(np.nanmean((kind - read.numbers[first:]) ** 2))) for kind in kinds]
             print(f"{label:>40}   {errors[label][0]:14.4g}   {errors[label][1]:11.4g}")
-        path = Path(args.output or Path("runs") / "series" / f"{Path(args.file).stem}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        plot(numbers, first, found, name, path)
+        best = [min(errors, key=lambda label: errors[label][kind]) for kind in (0, 1)]
+        print(f"best one step ahead: {best[0]}; all at once: {best[1]}")
+        plot(read.numbers, first, found, name, path)
         print(f"picture in {path}")
     return errors
 

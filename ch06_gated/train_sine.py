@@ -23,7 +23,7 @@ from common.batching import OffsetBatches
 from common.model import Model
 from common.optimizer import Adam
 from common.runs.cli import OneLineParser, non_negative_int, number, positive_float, positive_int, run, use_utf8
-from common.runs.plotting import new_figure, save_figure
+from common.runs.plotting import check_writable, new_figure, save_figure
 
 STEPS_A_CYCLE = 50
 
@@ -107,6 +107,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     errors, panels = {}, {}
     with parser.reporting_errors():
+        check_writable(args.output)
         if args.gpu:
             require_gpu()
         wave = sine(args.cycles)
@@ -123,7 +124,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             errors[name] = float(((generated - to_say) ** 2).mean())
             print(f"  mean squared error, running free for {args.free_cycles} cycles: {errors[name]:.2e}")
             panels[f"{name}: mean squared error {errors[name]:.1e}"] = truth[:, 0], generated[:, 0]
-        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
         plot_waves(panels, args.output)
     print(f"picture in {args.output}")
     return errors

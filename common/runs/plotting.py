@@ -57,6 +57,17 @@ def use_log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def check_writable(path: str | Path) -> None:
+    """Make the folder of a picture; raise OSError now, rather than after a training, if it cannot be written to."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with open(path, "ab"):
+        pass
+    if new:
+        path.unlink()
+
+
 def show(path: str | Path) -> None:
     """Show a picture in a window, until it is closed. Raises ValueError if there is no display."""
     import matplotlib

@@ -414,17 +414,27 @@ def words_of(tokenizer: Tokenizer, text: str) -> np.ndarray:
 
 
 def plot_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
-    """Write a confusion matrix to a PNG file: ``counts[i, j]`` texts of class i were taken for class j."""
+    """Write a confusion matrix to a PNG file: ``counts[i, j]`` texts of class i were taken for class j.
+
+    Of more than 15 classes, cells are small, without figures.
+    """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = new_figure(1.6 + 1.1 * len(classes), 1.3 + 0.9 * len(classes))
+    names = [name if len(name) <= 30 else name[:29] + "…" for name in classes]
+    many, longest = len(names) > 15, max(map(len, names))
+    turned = many or longest > 10  # the names along the bottom
+    margin = 0.1 * max(0, longest - 8)  # inches, for long names
+    width, height = (0.22, 0.2) if many else (1.1, 0.9)
+    figure = new_figure(1.6 + margin + width * len(names), 1.3 + turned * margin + height * len(names))
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for i, j in np.ndindex(counts.shape):
+    for i, j in np.ndindex(*(0, 0) if many else counts.shape):
         text = f"{counts[i, j]:,}\n{shares[i, j]:.1%}"
         axes.text(j, i, text, ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black", fontsize=9)
     for axis, label in ((axes.xaxis, "class that the model says"), (axes.yaxis, "class of the text")):
-        axis.set_ticks(range(len(classes)), classes)
+        axis.set_ticks(range(len(names)), names, fontsize=7 if many else None)
         axis.set_label_text(label)
+    if turned:
+        axes.tick_params(axis="x", rotation=90)
     figure.colorbar(image, ax=axes, label="share of the texts of a class")
     axes.set_title(title, parse_math=False)
     save_figure(figure, path)

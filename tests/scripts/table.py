@@ -107,7 +107,7 @@ SCRIPTS = {
     ),
     "ch06_gated/sentence_probability.py": Script(""),
     "ch06_gated/show_gates.py": Script("sentence layer units output show"),
-    "ch06_gated/train_series.py": Script("column season hidden-size steps lr seed output"),
+    "ch06_gated/train_series.py": Script("column encoding season hidden-size steps lr seed output"),
     "ch06_gated/train_better_lstm_lm.py": Script(
         ONE_TEXT + LSTM,
         [*TEXT, "--optimizer", "adam"],
