@@ -95,6 +95,9 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     if Path(path).is_dir():  # Matplotlib would write a file of its own naming
         raise IsADirectoryError(f"{path} is a folder; the picture needs the name of a file")
     texts = figure.findobj(Text)
+    for text in texts:
+        if not (characters := text.get_text()).isascii():  # bytes of a file name that are no characters become ?
+            text.set_text(characters.encode("utf-8", "replace").decode())
     families, missing = _fonts({character for text in texts for character in text.get_text()})
     for text in texts:
         text.set_family(families)
