@@ -115,7 +115,7 @@ LOADERS = {
     "text of words": (lambda path: text_file.load(path, 10**9), 100, "text.txt", TEXTS),
     "text of characters": (lambda path: text_file.load(path, 10**9, "char"), 100, "text.txt", TEXTS),
     "documents": (documents.load_file, 100, "text.txt", TEXTS),
-    "table": (ag_news.read, 40, "table.csv", ROWS),
+    "table": (ag_news.read, 200, "table.csv", ROWS),
     "vectors": (lambda path: word_vectors.load_vectors(path, WANTED), 50, "vectors.txt", VECTORS),
     "passages": (jawiki.read, 40, "passages.json", PASSAGES),
     "tokenizer": (lambda path: load_tokenizer(path.parent), 40, "tokenizer.json", TOKENIZERS),
