@@ -118,6 +118,7 @@ class Trainer:
         valid: object = None,
         dout: float = 1.0,
         lr_decay: float = 1.0,
+        wait: int = 1,
         decay_after: int | None = None,
         min_lr: float = 0.0,
         schedule: Callable[[int], float] | None = None,
@@ -141,7 +142,9 @@ class Trainer:
         dout : float
             Factor of the gradient of the mean loss of a batch.
         lr_decay : float
-            Divide the learning rate by this after each epoch that has not improved the validation set's figure.
+            Divide the learning rate by this after ``wait`` epochs that have not improved the validation set's figure.
+        wait : int
+            1 is for epochs of many steps; where an epoch has a dozen, one that is worse says little.
         decay_after : int, optional
             Divide it instead after this epoch and each later one.
         min_lr : float
@@ -161,7 +164,7 @@ class Trainer:
         FloatingPointError
             If the loss or the gradient is not finite. On a GPU, that is noticed at the next record.
         """
-        check_sizes(eval_interval=eval_interval or 1)
+        check_sizes(eval_interval=eval_interval or 1, wait=wait)
         self.eval_interval, self._means, self._losses = eval_interval, [], []
         self._skip_bad_steps, self._callback, self._is_enough = skip_bad_steps, callback, False
         self._schedule = schedule
@@ -177,7 +180,8 @@ class Trainer:
                     record = self._train_epoch(model, batches, max_grad, dout)
                     improved = self._validate(record, valid)
                     self._add(record)
-                    decays = not improved if decay_after is None else self.epoch >= decay_after
+                    worse = not improved and (self.epoch - self.best_epoch) % wait == 0
+                    decays = worse if decay_after is None else self.epoch >= decay_after
                     if decays and self.optimizer.lr / lr_decay >= min_lr:
                         self.optimizer.lr /= lr_decay
                     recorder.after_epoch(self, batches, record)

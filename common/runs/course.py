@@ -34,6 +34,8 @@ from common.runs.recorder import RunRecorder
 from common.runs.tasks import Task
 from common.trainer import Trainer
 
+STEPS_TO_WAIT = 40  # without a better valid figure before the learning rate falls, where an epoch has fewer
+
 
 def train(
     task_class: type[Task],
@@ -97,6 +99,7 @@ def train(
                 print(f"going on after {epochs:.2f} epochs, step {trainer.iteration}")
                 if training.lr != options.began_with.get("lr"):
                     optimizer.lr = training.lr
+            wait = max(1, round(STEPS_TO_WAIT / len(batches)))
             schedule = None
             if training.schedule == "cosine":
                 schedule = CosineSchedule(training.lr, training.epochs * len(batches), training.warmup)
@@ -109,7 +112,8 @@ def train(
                     schedule=schedule,
                     decay_after=training.decay_after,
                     min_lr=training.lr / 1024,
-                    patience=0 if schedule else training.patience,
+                    wait=wait,
+                    patience=0 if schedule else training.patience * wait,
                     skip_bad_steps=options.stopping.skip_bad_steps,
                     callback=task.callback(model),
                     recorder=recorder,

@@ -135,7 +135,7 @@ class TrainingOptions:
     max_grad: float = option(1.0, "maximum gradient norm, over all weights", positive_float, changeable=True)
     patience: int = option(
         5,
-        "end after so many epochs in which the valid figure has not improved; 0: never",
+        "end after so many epochs (more if they are short) in which the valid figure has not improved; 0: never",
         non_negative_int,
         changeable=True,
     )

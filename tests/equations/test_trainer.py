@@ -141,6 +141,14 @@ def test_the_learning_rate_has_a_floor_and_a_training_that_gets_no_better_ends(m
     assert end == f"no better for 3 epochs: training ends; best valid perplexity {np.exp(2):.2f} at epoch 2"
 
 
+def test_where_an_epoch_is_short_the_learning_rate_falls_after_some_of_them(monkeypatch):
+    measured = iter([3.0, 2.0, 2.5, 2.0, 2.25, 1.0, 1.5, 1.5])
+    monkeypatch.setattr("common.metrics.evaluate", lambda *_, **__: next(measured))
+    trainer = fit(max_epoch=8, valid=VALID, lr=0.8, lr_decay=2.0, wait=2, eval_interval=None)
+    assert [r["lr"] for r in trainer.history] == pytest.approx([0.8, 0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.4])
+    assert trainer.optimizer.lr == pytest.approx(0.2)
+
+
 def test_a_second_fit_goes_on(tmp_path):
     trainer = fit_in(tmp_path, eval_interval=None)
     fit_in(tmp_path, trainer=trainer, max_epoch=1, eval_interval=None)
