@@ -47,7 +47,7 @@ class RunRecorder(Recorder):
 
     def begin(self, trainer: Trainer, batches: Batches, max_epoch: int) -> None:
         self.epochs_left, self.steps_left = max_epoch, max_epoch * len(batches) - batches.position
-        self.print_every = max(1, max_epoch // 50)  # of 1,000 epochs of a tiny text, 50 lines say enough
+        self.print_every = max(1, -(-max_epoch // 50))  # of 1,000 epochs of a tiny text, 50 lines say enough
         self.timed = (trainer.seconds, self.steps_left)
         self.bar.total = max_epoch * len(batches) - batches.position
         if trainer.parallel.is_main:
