@@ -2,6 +2,8 @@
 
     python ch05_rnn/train_classifier.py                     # paragraphs of US presidents, by era; no download
     python ch05_rnn/train_classifier.py --corpus ag_news    # news, by topic
+    python ch05_rnn/train_classifier.py --train-file my_table.csv --text "what is this?"   # your own
+    python ch05_rnn/train_classifier.py --train-file 表.tsv --encoding shift_jis --tokenizer subword
 
 Ctrl-C ends the training early; the best weights so far are kept and measured all the same.
 """

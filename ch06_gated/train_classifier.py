@@ -4,6 +4,8 @@
     python ch06_gated/train_classifier.py --corpus ag_news                       # news, by topic
     python ch06_gated/train_classifier.py --corpus ag_news --bidirectional --layers 2 --dropout 0.5 --epochs 5
     python ch06_gated/train_classifier.py --padded                               # what packing saves
+    python ch06_gated/train_classifier.py --train-file my_table.csv --text "what is this?"   # your own
+    python ch06_gated/train_classifier.py --train-file 表.tsv --encoding shift_jis --tokenizer subword
 
 Ctrl-C ends the training early; the best weights so far are kept and measured all the same.
 """

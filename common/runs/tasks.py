@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -420,7 +421,8 @@ def plot_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, title
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [name if len(name) <= 30 else name[:29] + "…" for name in classes]
-    many, longest = len(names) > 15, max(map(len, names))
+    many = len(names) > 15
+    longest = max(sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in name) for name in names)
     turned = many or longest > 10  # the names along the bottom
     margin = 0.1 * max(0, longest - 8)  # inches, for long names
     width, height = (0.22, 0.2) if many else (1.1, 0.9)

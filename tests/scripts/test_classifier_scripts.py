@@ -269,6 +269,38 @@ def test_a_damaged_folder_is_one_line(error_line, trained, tmp_path, changes, re
     assert reason in error_line(classify.main, [str(damage(trained, tmp_path, **changes))])
 
 
+# A table of one's own
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "subword", "word"])
+def test_japanese_without_spaces_is_read_by_characters_unless_asked(run, tmp_path, capsys, tokenizer):
+    words = {"天気": "雨雪風", "料理": "鍋塩味"}
+    rng = random.Random(0)
+    tails = ["".join(rng.choices("あいうえおかきくけこ", k=4)) for _ in range(120)]
+    rows = [f"{label}\t今日の{rng.choice(words[label])}と{tail}。" for label, tail in zip([*words] * 60, tails)]
+    (tmp_path / "文.tsv").write_text("\n".join(rows), encoding="utf-8")
+    options = ["--train-file", "文.tsv", *SMALL, "--epochs", 101, "--patience", 0]
+    options += [] if tokenizer == "char" else ["--tokenizer", tokenizer]
+    accuracy, output = run(SCRIPTS["rnn-classifier"], *options)
+    assert ("split into characters" in output) == (tokenizer == "char")
+    assert "文: class in column 1, text in column 2\n" in output
+    # Of so many epochs, every third one has a line, and the last.
+    assert [int(k) for k in re.findall(r"^epoch +(\d+) ", output, re.MULTILINE)] == [*range(3, 101, 3), 101]
+    assert (accuracy == 1) == (tokenizer != "word")  # to which most sentences are a word that it has never seen
+    Path("texts.txt").write_text("雨だ。\n", encoding="utf-8")
+    classify.main(["runs/rnn-classifier-文", "texts.txt"])
+    out, err = capsys.readouterr()
+    assert re.match(r"> 雨だ。\n  (天気|料理): 天気 \d\.\d+, 料理 \d\.\d+\n$", out)
+    assert err == f"not in the vocabulary, read as <unk>: {'雨だ' if tokenizer == 'word' else 'だ'}\n"
+
+
+def test_texts_to_train_that_come_again_in_the_test_are_counted(run, tmp_path):
+    for name, texts in (("train", range(40)), ("test", [0, 0, 1, 99])):
+        (tmp_path / f"{name}.csv").write_text("".join(f"{k % 2},text {k}\n" for k in texts))
+    _, output = run(SCRIPTS["rnn-classifier"], "--train-file", "train.csv", "--test-file", "test.csv", *SMALL)
+    assert "3 of the 4 texts to test are among those to train, too\n" in output
+
+
 # Bad input
 
 
