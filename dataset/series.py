@@ -107,7 +107,7 @@ def _order_of_dates(rows: list[list[str]]) -> str:
     for k in range(len(rows[0])):
         cells = [row[k].strip() if k < len(row) else "" for row in rows]
         if all(map(_DATE.match, cells)):
-            dates = [[int(number) for number in re.findall(r"\d+", cell)] for cell in cells]
+            dates = [[int(number) for number in re.findall(r"\d{1,18}", cell)] for cell in cells]
             if dates == sorted(dates):
                 return ""
             if dates == sorted(dates, reverse=True):

@@ -178,4 +178,4 @@ def _some(items: list[str], most: int = 5) -> str:
 
 def _in_order(name: str) -> tuple[float, str]:
     """Numbers by value, and other names after them in the order of the alphabet."""
-    return (int(name), "") if re.fullmatch(r"-?\d+", name) else (float("inf"), name)
+    return (int(name), "") if re.fullmatch(r"-?\d{1,18}", name) else (float("inf"), name)

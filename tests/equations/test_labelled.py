@@ -246,6 +246,12 @@ def test_a_class_of_the_test_file_alone_is_refused(tmp_path):
         table.load(tmp_path / "train.csv", tmp_path / "test.csv")
 
 
+def test_a_class_may_be_called_as_columns_are(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(written([("topic" if k % 3 else "message", text) for k, (_, text) in enumerate(ROWS)]))
+    assert len(table.read_table(path).rows) == len(ROWS)
+
+
 def test_lone_quotation_marks_of_a_table_with_tabs_join_no_lines(tmp_path):
     path = tmp_path / "x.tsv"
     texts = ['"never closed', 'in "the" middle', '"all, with ""two"" in it"', '"', "'"]
