@@ -47,7 +47,6 @@ class RunRecorder(Recorder):
 
     def begin(self, trainer: Trainer, batches: Batches, max_epoch: int) -> None:
         self.epochs_left, self.steps_left = max_epoch, max_epoch * len(batches) - batches.position
-        self.print_every = max(1, -(-max_epoch // 50))  # of 1,000 epochs of a tiny text, 50 lines say enough
         self.timed = (trainer.seconds, self.steps_left)
         self.bar.total = max_epoch * len(batches) - batches.position
         if trainer.parallel.is_main:
@@ -89,9 +88,8 @@ class RunRecorder(Recorder):
             trainer.model.save(self.checkpoint.best_path)
 
     def after_epoch(self, trainer: Trainer, batches: Batches, record: Record) -> None:
+        super().after_epoch(trainer, batches, record)
         self.epochs_left -= 1
-        if trainer.epoch % self.print_every == 0 or self.epochs_left == 0:
-            super().after_epoch(trainer, batches, record)
         self.bar.total = self.bar.n + self.epochs_left * len(batches)
         self.checkpoint.save(trainer, batches)
 
